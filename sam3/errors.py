@@ -1,0 +1,42 @@
+"""Errors that a user can mend, and the one place that turns them into exit codes.
+
+The message of a :class:`UserError` says what came, what was expected and what to do. Commands
+print it as one paragraph and end with exit code 2; everything else is a defect of ours and keeps
+its traceback.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used; the message says how to mend it."""
+
+
+class ConfigError(UserError):
+    """A configuration key or value is wrong."""
+
+
+class DataError(UserError):
+    """An image, annotation or dataset file is wrong."""
+
+
+class CheckpointError(UserError):
+    """A weight file is missing, unreadable, or does not fit the model."""
+
+
+def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+    """Run a command's ``main``; user errors become one paragraph on stderr.
+
+    Returns:
+        The exit code: what ``main`` returned (``None`` counts as 0), 2 after a user error,
+        130 after Ctrl-C.
+    """
+    try:
+        return main(argv) or 0
+    except (UserError, FileNotFoundError, FileExistsError, PermissionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
