@@ -1,0 +1,36 @@
+"""The table every parity program prints: one row per compared quantity, judged against a limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared quantity: the largest error found and the largest error allowed.
+
+    The unit of `error` (absolute, relative, a count of unequal entries) is the program's choice; it is the unit of
+    `limit` too. An error that is not a number is a miss.
+    """
+
+    quantity: str
+    error: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        return not math.isnan(self.error) and self.error <= self.limit
+
+
+def print_table(rows: Sequence[Row]) -> bool:
+    """Prints the rows as an aligned table and says whether every row is within its limit."""
+    header = ("quantity", "max error", "limit", "ok")
+    lines = [(row.quantity, f"{row.error:.3g}", f"{row.limit:.3g}", "yes" if row.ok else "NO") for row in rows]
+    widths = [max(len(line[column]) for line in [header, *lines]) for column in range(len(header))]
+    for quantity, error, limit, ok in [header, *lines]:
+        print(f"{quantity:<{widths[0]}}  {error:>{widths[1]}}  {limit:>{widths[2]}}  {ok}")
+    within = sum(row.ok for row in rows)
+    print(f"{within} / {len(rows)} within limits")
+    return within == len(rows)
