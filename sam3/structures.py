@@ -41,15 +41,15 @@ class GeometricPrompt:
     point_mask: Tensor  # (P, Np) bool, True = padding
 
     def __post_init__(self) -> None:
-        for name, width in (("box", 4), ("point", 2)):
-            items = self.boxes if name == "box" else self.points
-            labels, mask = getattr(self, f"{name}_labels"), getattr(self, f"{name}_mask")
+        for name, items, width in (("boxes", self.boxes, 4), ("points", self.points, 2)):
+            kind = "box" if name == "boxes" else "point"
+            labels, mask = getattr(self, f"{kind}_labels"), getattr(self, f"{kind}_mask")
             if items.dim() != 3 or items.shape[-1] != width:
-                raise ValueError(f"{name}s must have shape (P, N, {width}), got {tuple(items.shape)}")
+                raise ValueError(f"{name} must have shape (P, N, {width}), got {tuple(items.shape)}")
             if labels.shape != items.shape[:2] or mask.shape != items.shape[:2]:
                 raise ValueError(
-                    f"{name}_labels {tuple(labels.shape)} and {name}_mask {tuple(mask.shape)} must both have shape "
-                    f"{tuple(items.shape[:2])}, that of the {name}s"
+                    f"{kind}_labels {tuple(labels.shape)} and {kind}_mask {tuple(mask.shape)} must both have shape "
+                    f"{tuple(items.shape[:2])}, that of the {name}"
                 )
         if len(self.boxes) != len(self.points):
             raise ValueError(f"boxes are for {len(self.boxes)} prompts, points for {len(self.points)}")

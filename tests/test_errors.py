@@ -1,0 +1,23 @@
+"""User errors become one paragraph and exit code 2; defects keep their traceback."""
+
+import pytest
+
+from sam3.errors import DataError, run_command
+
+
+def test_exit_codes(capsys):
+    def fail(argv):
+        raise DataError("image 'a.png' is empty")
+
+    assert run_command(lambda argv: None) == 0
+    assert run_command(lambda argv: 3) == 3
+    assert run_command(fail) == 2
+    assert capsys.readouterr().err == "error: image 'a.png' is empty\n"
+
+
+def test_defects_are_not_hidden():
+    def broken(argv):
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError):
+        run_command(broken)
