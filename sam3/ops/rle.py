@@ -1,0 +1,179 @@
+"""Run-length encoded masks of COCO: the only place that encodes or decodes one.
+
+An RLE is ``{"size": [H, W], "counts": str}``: runs of zeros and ones in turn, column by column,
+starting with zeros, written in COCO's compressed text (``spec/evaluation.md`` 1.5). pycocotools
+defines the format, so it writes the text and rasterises the polygons; reading is done here, because
+its reader returns uninitialised memory when the runs do not fill the image.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+
+from sam3.errors import DataError
+
+_MAX_COORDINATE = 1e6  # pixels; the polygon tracer allocates memory in proportion to the length of an edge
+
+
+class Rle(TypedDict):
+    """One encoded mask."""
+
+    size: list[int]  # [H, W]
+    counts: str  # compressed runs
+
+
+def encode(mask: np.ndarray) -> Rle:
+    """RLE of ``mask`` (H, W), bool or integers, non-zero = object."""
+    from pycocotools import mask as coco_mask
+
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise DataError(f"a mask must have shape (H, W), got {mask.shape}")
+    return _with_text(coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8)))
+
+
+def encode_batch(masks: np.ndarray | Sequence[np.ndarray]) -> list[Rle]:
+    """RLE of each mask of (N, H, W); N may be 0."""
+    return [encode(mask) for mask in masks]
+
+
+def decode(rle: Mapping[str, Any]) -> np.ndarray:
+    """Mask (H, W), bool, in column-major memory; ``rle["counts"]`` is text, bytes or a list of runs.
+
+    Raises:
+        DataError: the runs are malformed or do not add up to H * W.
+    """
+    height, width = _size(rle)
+    runs = _runs(rle)
+    is_object = np.arange(len(runs)) % 2 == 1
+    return np.repeat(is_object, runs).reshape(width, height).T
+
+
+def area(rle: Mapping[str, Any]) -> int:
+    """Number of object pixels."""
+    return int(_runs(rle)[1::2].sum())
+
+
+def to_box_xywh(rle: Mapping[str, Any]) -> list[float]:
+    """Tight box ``[x, y, w, h]`` in pixels, full width (one pixel has w = h = 1); zeros for an empty mask."""
+    from pycocotools import mask as coco_mask
+
+    return [float(value) for value in coco_mask.toBbox(_as_compressed(rle))]
+
+
+def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
+    """RLE of the union of polygons, each a flat ``[x0, y0, x1, y1, ...]`` in pixels, parts outside the image cut.
+
+    Raises:
+        DataError: no polygon, fewer than three points, an odd number of values, or one that is not a usable number.
+    """
+    from pycocotools import mask as coco_mask
+
+    if not len(polygons):
+        raise DataError("a polygon segmentation must have at least one part, got none")
+    parts = [_checked_polygon(polygon) for polygon in polygons]
+    return _with_text(coco_mask.merge(coco_mask.frPyObjects(parts, height, width)))
+
+
+def from_any(segmentation: Any, height: int, width: int) -> Rle:
+    """Compressed RLE of any COCO ``segmentation``: list of polygons, uncompressed or compressed RLE.
+
+    Args:
+        segmentation: the value found in an annotation file; a flat list of numbers counts as one polygon.
+        height: of the image. An RLE keeps its own size, which may differ.
+        width: of the image.
+    """
+    if isinstance(segmentation, Mapping):
+        return _as_compressed(segmentation)
+    if isinstance(segmentation, list | tuple):
+        is_flat = bool(segmentation) and all(isinstance(value, int | float) for value in segmentation)
+        return from_polygons([segmentation] if is_flat else segmentation, height, width)
+    raise DataError(f"a segmentation must be a list of polygons or an RLE, got {type(segmentation).__name__}")
+
+
+def _checked_polygon(polygon: Sequence[float]) -> list[float]:
+    try:
+        values = np.asarray(polygon, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("a polygon must be a flat list of numbers [x0, y0, x1, y1, ...]") from None
+    if values.ndim != 1 or values.size % 2:
+        raise DataError(f"a polygon must be a flat list of x, y pairs, got shape {values.shape}")
+    if values.size < 6:
+        raise DataError(f"a polygon needs at least 3 points, got {values.size // 2}")
+    if not (np.abs(values) <= _MAX_COORDINATE).all():
+        raise DataError("a polygon holds a coordinate that is not finite or lies more than a million pixels away")
+    return values.tolist()
+
+
+def _with_text(rle: Mapping[str, Any]) -> Rle:
+    counts = rle["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return Rle(size=[int(side) for side in rle["size"]], counts=text)
+
+
+def _as_compressed(rle: Mapping[str, Any]) -> Rle:
+    from pycocotools import mask as coco_mask
+
+    height, width = _size(rle)
+    runs = _runs(rle)
+    if isinstance(rle["counts"], str | bytes):
+        return _with_text(rle)
+    return _with_text(coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width))
+
+
+def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
+    size = rle.get("size")
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(_is_length(side) for side in size):
+        raise DataError(f"an RLE needs 'size': [height, width], got {size!r}")
+    return int(size[0]), int(size[1])
+
+
+def _is_length(side: Any) -> bool:
+    return isinstance(side, int | float | np.number) and side >= 0 and side == int(side)
+
+
+def _runs(rle: Mapping[str, Any]) -> np.ndarray:
+    """Lengths of the runs, zeros first, checked to fill the image."""
+    height, width = _size(rle)
+    counts = rle.get("counts")
+    if isinstance(counts, str | bytes):
+        runs = _parse_counts(counts.encode() if isinstance(counts, str) else counts)
+    elif isinstance(counts, list | tuple):
+        runs = _parse_list(counts)
+    else:
+        raise DataError(f"an RLE needs 'counts' as text or as a list of runs, got {type(counts).__name__}")
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise DataError(
+            f"the runs of an RLE must be non-negative and add up to height x width = {height * width}, "
+            f"got a sum of {runs.sum()}; the mask is damaged or belongs to an image of another size"
+        )
+    return runs
+
+
+def _parse_list(counts: Sequence[Any]) -> np.ndarray:
+    if not all(isinstance(run, int | np.integer) for run in counts):
+        raise DataError("the runs of an uncompressed RLE must be whole numbers")
+    return np.asarray(counts, dtype=np.int64)
+
+
+def _parse_counts(text: bytes) -> np.ndarray:
+    """Runs from COCO's text: six-bit characters from ``0`` on, five bits of payload and one "more follows", low bits
+    first, the last one's top bit is the sign; from the fourth run on the difference to the run two before."""
+    characters = np.frombuffer(text, dtype=np.uint8).astype(np.int64) - 48
+    if not len(characters):
+        return np.zeros(0, dtype=np.int64)
+    if ((characters < 0) | (characters > 63)).any() or characters[-1] & 0x20:
+        raise DataError("the counts of an RLE hold a character outside '0'..'o' or end in the middle of a run")
+    is_last = (characters & 0x20) == 0
+    starts = np.concatenate([[0], np.flatnonzero(is_last)[:-1] + 1])
+    position = np.arange(len(characters)) - np.repeat(starts, np.diff(np.append(starts, len(characters))))
+    if position.max() > 11:
+        raise DataError("the counts of an RLE hold a run of more than 60 bits")
+    values = np.add.reduceat((characters & 0x1F) << (5 * position), starts)
+    last = np.flatnonzero(is_last)
+    is_negative = (characters[last] & 0x10) != 0
+    runs = values - np.where(is_negative, np.int64(1) << (5 * (position[last] + 1)), 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
