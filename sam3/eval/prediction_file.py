@@ -1,0 +1,129 @@
+"""Detections to COCO result records and back to disk.
+
+Knows file formats only, no network and no metric. Source: spec/evaluation.md sections 1.2 and 6.1.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sam3.errors import DataError
+from sam3.io.files import write_json
+from sam3.ops import rle
+
+if TYPE_CHECKING:
+    from sam3.structures import Detections
+
+Record = dict[str, Any]
+
+DECIMALS = 5  # of scores and box coordinates in a file
+
+
+def box_records(detections: "Detections", *, image_id: int, category_id: int) -> list[Record]:
+    """One record per detection: ``image_id, category_id, bbox`` (``[x, y, w, h]``, pixels), ``score``."""
+    boxes = np.asarray(detections.boxes).astype(np.float64).reshape(-1, 4)  # a copy, changed below
+    boxes[:, 2:] -= boxes[:, :2]
+    scores = np.asarray(detections.scores)
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": int(category_id),
+            "bbox": [round(float(value), DECIMALS) for value in box],
+            "score": round(float(score), DECIMALS),
+        }
+        for box, score in zip(boxes, scores, strict=True)
+    ]
+
+
+def mask_records(detections: "Detections", *, image_id: int, category_id: int) -> list[Record]:
+    """One record per detection with ``segmentation`` (compressed RLE) and ``area``.
+
+    ``area`` is the mask's share of the picture. There is no ``bbox``: pycocotools would take the detection's
+    area, and so its size class, from the box instead of the mask.
+    """
+    if detections.masks is None:
+        raise DataError("mask records need detections with masks")
+    masks = np.asarray(detections.masks).astype(bool)
+    scores = np.asarray(detections.scores)
+    return [
+        {
+            "image_id": int(image_id),
+            "category_id": int(category_id),
+            "segmentation": rle.encode(mask),
+            "area": float(mask.mean()) if mask.size else 0.0,
+            "score": round(float(score), DECIMALS),
+        }
+        for mask, score in zip(masks, scores, strict=True)
+    ]
+
+
+def keep_best_per_image(records: Iterable[Record], max_detections: int) -> list[Record]:
+    """The ``max_detections`` best scores of each image over all its categories; -1 keeps all.
+
+    Images stay in order of first appearance; equal scores keep the order of the input.
+    """
+    by_image: dict[Any, list[Record]] = {}
+    for record in records:
+        by_image.setdefault(record["image_id"], []).append(record)
+    if max_detections < 0:
+        return [record for group in by_image.values() for record in group]
+    return [
+        record
+        for group in by_image.values()
+        for record in nlargest(max_detections, group, key=lambda item: item["score"])
+    ]
+
+
+def write_predictions(path: str | Path, records: Sequence[Record]) -> None:
+    """Write records as one JSON list, atomically."""
+    write_json(path, list(records))
+
+
+def read_predictions(path: str | Path) -> list[Record]:
+    """Read and check a result file.
+
+    Raises:
+        DataError: no such file, not JSON, not a list, or a record without the needed fields.
+    """
+    try:
+        records = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot read predictions {path}: {error}") from error
+    if not isinstance(records, list):
+        raise DataError(f"{path}: expected a JSON list of records, got {type(records).__name__}")
+    for index, record in enumerate(records):
+        _check_record(record, f"{path}: record {index}")
+    return records
+
+
+def check_against(records: Sequence[Record], ground_truth: Mapping[str, Any]) -> None:
+    """Every record must name an image and a category of ``ground_truth``.
+
+    Raises:
+        DataError: naming the first record that does not, and what the ground truth has.
+    """
+    for key, table in (("image_id", "images"), ("category_id", "categories")):
+        known = {entry["id"] for entry in ground_truth[table]}
+        for index, record in enumerate(records):
+            if record[key] not in known:
+                some = ", ".join(str(value) for value in sorted(known, key=str)[:10])
+                raise DataError(f"record {index} has {key} {record[key]}; the ground truth has {len(known)}: {some}")
+
+
+def _check_record(record: Any, where: str) -> None:
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is {type(record).__name__}, expected an object")
+    missing = [key for key in ("image_id", "category_id", "score") if key not in record]
+    if "bbox" not in record and "segmentation" not in record:
+        missing.append("bbox or segmentation")
+    if missing:
+        raise DataError(f"{where} lacks {', '.join(missing)}")
+    if not isinstance(record["score"], int | float) or not np.isfinite(record["score"]):
+        raise DataError(f"{where} has score {record['score']!r}, expected a number")
+    box = record.get("bbox")
+    if box is not None and (len(box) != 4 or not np.isfinite(np.asarray(box, dtype=float)).all()):
+        raise DataError(f"{where} has bbox {box!r}, expected [x, y, w, h]")
