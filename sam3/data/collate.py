@@ -1,0 +1,169 @@
+"""Samples -> one typed batch, and a batch -> micro-batches (``spec/training.md`` 5.6, batch first)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sam3.data.samples import Query, Sample
+from sam3.errors import DataError
+from sam3.structures import Batch, BatchOrigin, GeometricPrompt, Targets
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Images stacked; queries of all samples in one row, sample by sample.
+
+    Raises:
+        DataError: no sample, images of different size, or an image that is no tensor yet.
+    """
+    _check_images(samples)
+    queries = [query for sample in samples for query in sample.queries]
+    phrases, phrase_index = _unique([query.phrase for query in queries])
+    per_sample = torch.tensor([len(sample.queries) for sample in samples])
+    return Batch(
+        images=torch.stack([sample.image for sample in samples]),
+        phrases=phrases,
+        image_index=torch.repeat_interleave(torch.arange(len(samples)), per_sample),
+        phrase_index=phrase_index,
+        prompt=_geometric_prompt(queries),
+        targets=_targets(samples),
+        origin=BatchOrigin(
+            image_ids=torch.tensor([sample.image_id for sample in samples]).repeat_interleave(per_sample),
+            category_ids=torch.tensor([query.category_id for query in queries], dtype=torch.long),
+            original_sizes=torch.tensor([sample.original_size for sample in samples]).repeat_interleave(per_sample, 0),
+            file_names=[sample.file_name for sample in samples],
+        ),
+    )
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """Micro-batches for gradient accumulation: part ``i`` holds the images ``i::parts`` with all their queries.
+
+    Parts without an image are dropped, so there may be fewer than ``parts``. Every part equals what
+    :func:`collate` makes of its samples.
+    """
+    if parts < 1:
+        raise ValueError(f"a batch is split into at least 1 part, got {parts}")
+    return [_part(batch, index, parts) for index in range(min(parts, len(batch)))]
+
+
+def _check_images(samples: Sequence[Sample]) -> None:
+    if not samples:
+        raise DataError("a batch needs at least one sample, got none")
+    unfinished = [sample.file_name for sample in samples if not isinstance(sample.image, Tensor)]
+    if unfinished:
+        raise DataError(f"'{unfinished[0]}' is not a tensor yet; the transforms must end with Normalize")
+    sizes = {sample.size for sample in samples}
+    if len(sizes) > 1:
+        raise DataError(
+            f"images of one batch must have one size, got {sorted(sizes)}; resize or pad them to one square"
+        )
+
+
+def _unique(phrases: Sequence[str]) -> tuple[list[str], Tensor]:
+    """Phrases in order of first use, and the position of each given phrase among them."""
+    position: dict[str, int] = {}
+    index = [position.setdefault(phrase, len(position)) for phrase in phrases]
+    return list(position), torch.tensor(index, dtype=torch.long)
+
+
+def _geometric_prompt(queries: Sequence[Query]) -> GeometricPrompt:
+    counts = torch.tensor([len(query.input_boxes) for query in queries])
+    boxes = pad_sequence([query.input_boxes for query in queries], batch_first=True)
+    labels = pad_sequence([query.input_box_labels for query in queries], batch_first=True)
+    return replace(
+        GeometricPrompt.empty(len(queries)),
+        boxes=boxes,
+        box_labels=labels,
+        box_mask=torch.arange(boxes.shape[1]) >= counts[:, None],
+    )
+
+
+def _targets(samples: Sequence[Sample]) -> Targets:
+    boxes: list[Tensor] = []
+    ids: list[Tensor] = []
+    for sample in samples:
+        for query in sample.queries:
+            rows = torch.tensor(query.object_indices, dtype=torch.long)
+            boxes.append(sample.objects.boxes[rows])
+            ids.append(rows)
+    masks, mask_is_valid = _masks(samples)
+    return Targets(
+        num_boxes=torch.tensor([len(rows) for rows in ids], dtype=torch.long),
+        boxes=torch.cat(boxes),
+        boxes_padded=pad_sequence(boxes, batch_first=True),
+        object_ids=torch.cat(ids),
+        object_ids_padded=pad_sequence(ids, batch_first=True, padding_value=-1),
+        is_exhaustive=torch.tensor([query.is_exhaustive for sample in samples for query in sample.queries]),
+        masks=masks,
+        mask_is_valid=mask_is_valid,
+    )
+
+
+def _masks(samples: Sequence[Sample]) -> tuple[Tensor | None, Tensor | None]:
+    """(N, H, W) and (N,), or nothing when a sample came without masks."""
+    if any(sample.objects.masks is None for sample in samples):
+        return None, None
+    packed = [
+        sample.objects.masks[index] for sample in samples for query in sample.queries for index in query.object_indices
+    ]
+    masks = torch.zeros(len(packed), *samples[0].size, dtype=torch.bool)
+    for row, mask in zip(masks, packed, strict=True):
+        if mask is not None:
+            row.copy_(mask)
+    return masks, torch.tensor([mask is not None for mask in packed], dtype=torch.bool)
+
+
+def _part(batch: Batch, index: int, parts: int) -> Batch:
+    rows = torch.nonzero(batch.image_index % parts == index).flatten()
+    phrases, phrase_index = _unique([batch.phrases[i] for i in batch.phrase_index[rows].tolist()])
+    origin = batch.origin
+    return Batch(
+        images=batch.images[index::parts],
+        phrases=phrases,
+        image_index=batch.image_index[rows] // parts,
+        phrase_index=phrase_index.to(rows.device),
+        prompt=_prompt_rows(batch.prompt, rows),
+        targets=_target_rows(batch.targets, rows),
+        origin=BatchOrigin(
+            image_ids=origin.image_ids[rows],
+            category_ids=origin.category_ids[rows],
+            original_sizes=origin.original_sizes[rows],
+            file_names=origin.file_names[index::parts],
+        ),
+    )
+
+
+def _prompt_rows(prompt: GeometricPrompt, rows: Tensor) -> GeometricPrompt:
+    """Some prompts, padding cut to the longest of them."""
+    boxes = int((~prompt.box_mask[rows]).sum(1).max()) if prompt.boxes.shape[1] else 0
+    points = int((~prompt.point_mask[rows]).sum(1).max()) if prompt.points.shape[1] else 0
+    return GeometricPrompt(
+        boxes=prompt.boxes[rows, :boxes],
+        box_labels=prompt.box_labels[rows, :boxes],
+        box_mask=prompt.box_mask[rows, :boxes],
+        points=prompt.points[rows, :points],
+        point_labels=prompt.point_labels[rows, :points],
+        point_mask=prompt.point_mask[rows, :points],
+    )
+
+
+def _target_rows(targets: Targets, rows: Tensor) -> Targets:
+    """Targets of some prompts, in ascending order, padding cut to the longest of them."""
+    num_boxes = targets.num_boxes[rows]
+    longest = int(num_boxes.max())
+    prompt_of_object = torch.repeat_interleave(targets.num_boxes)
+    objects = torch.isin(prompt_of_object, rows)
+    return Targets(
+        num_boxes=num_boxes,
+        boxes=targets.boxes[objects],
+        boxes_padded=targets.boxes_padded[rows, :longest],
+        object_ids=targets.object_ids[objects],
+        object_ids_padded=targets.object_ids_padded[rows, :longest],
+        is_exhaustive=targets.is_exhaustive[rows],
+        masks=None if targets.masks is None else targets.masks[objects],
+        mask_is_valid=None if targets.mask_is_valid is None else targets.mask_is_valid[objects],
+        semantic_masks=None if targets.semantic_masks is None else targets.semantic_masks[rows],
+    )

@@ -1,0 +1,243 @@
+"""Batches in a reproducible order, in this process or in workers, from any step of any epoch."""
+
+import logging
+import multiprocessing
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from multiprocessing.context import BaseContext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sam3.data.collate import collate
+from sam3.data.samples import Sample
+from sam3.errors import ConfigError, DataError
+from sam3.structures import Batch
+
+_log = logging.getLogger(__name__)
+
+
+class SampleSource(Protocol):
+    """A dataset whose samples depend on the epoch, such as :class:`~sam3.data.image_dataset.ImageDataset`."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, epoch: int) -> Sample: ...
+
+
+def build_loader(
+    dataset: SampleSource,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    seed: int = 0,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> "Loader":
+    """A loader of one process among ``world_size``; never an empty one.
+
+    Args:
+        batch_size: images per batch of this process.
+        num_workers: processes that load; 0 = this one.
+        shuffle: a new order every epoch, decided by ``(seed, epoch)``. The first records are repeated so that
+            every process gets equally many. Without it nothing is repeated and processes may differ by one.
+        drop_last: leave out the last batch if it is smaller. Switches itself off, with a warning, where
+            that would leave nothing.
+        pin_memory: page-locked memory, for a faster copy to a CUDA device; ignored without one.
+
+    Raises:
+        DataError: this process would get no batch; the message has the numbers.
+    """
+    if batch_size < 1 or num_workers < 0 or not 0 <= rank < world_size:
+        raise ConfigError(
+            "a loader needs batch_size >= 1, num_workers >= 0 and 0 <= rank < world_size; got "
+            f"batch_size {batch_size}, num_workers {num_workers}, rank {rank}, world_size {world_size}"
+        )
+    order = EpochOrder(len(dataset), shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+    if not len(order):
+        raise DataError(
+            f"no batch to load: {len(dataset)} records for world size {world_size}, batch size {batch_size}, "
+            f"drop_last {drop_last}. Check the annotation file and its filters, or use fewer processes"
+        )
+    if drop_last and len(order) < batch_size:
+        _log.warning(
+            "drop_last is switched off: the %d records of this process (world size %d) fill no batch of %d",
+            len(order),
+            world_size,
+            batch_size,
+        )
+        drop_last = False
+    keys = BatchKeys(order, batch_size=batch_size, drop_last=drop_last)
+    return Loader(dataset, keys, num_workers=num_workers, pin_memory=pin_memory and torch.cuda.is_available())
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """Which records one process sees in an epoch, and when."""
+
+    num_records: int
+    shuffle: bool
+    seed: int
+    rank: int
+    world_size: int
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self._total, self.world_size))
+
+    def indices(self, epoch: int) -> list[int]:
+        """Record indices of this process."""
+        order = list(range(self.num_records))
+        if self.shuffle:
+            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+        return [order[place % self.num_records] for place in range(self.rank, self._total, self.world_size)]
+
+    @property
+    def _total(self) -> int:
+        """Records of all processes together, repeated ones counted."""
+        rest = -self.num_records % self.world_size if self.shuffle and self.num_records else 0
+        return self.num_records + rest
+
+
+class BatchKeys(Sampler):
+    """The batches of one epoch as ``(epoch, record indices)``, from a given step on."""
+
+    def __init__(self, order: EpochOrder, *, batch_size: int, drop_last: bool) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.start_step = 0
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        full, rest = divmod(len(self.order), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        epoch, indices = self.epoch, self.order.indices(self.epoch)
+        for step in range(self.start_step, len(self)):
+            yield epoch, indices[step * self.batch_size : (step + 1) * self.batch_size]
+
+
+class Loader:
+    """Iterates over the batches of one epoch after the other.
+
+    The epoch travels with the indices, so workers live as long as the loader and still draw new random
+    numbers every epoch. Nothing is taken from the global random generators.
+    """
+
+    def __init__(
+        self, dataset: SampleSource, keys: BatchKeys, *, num_workers: int = 0, pin_memory: bool = False
+    ) -> None:
+        self.dataset = dataset
+        self.skipped: Counter[str] = Counter()  # reason -> number of times another sample stood in
+        self._keys = keys
+        self._batches = DataLoader(
+            _BatchSource(dataset),
+            batch_size=None,
+            sampler=keys,
+            num_workers=num_workers,
+            collate_fn=_as_is,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+            multiprocessing_context=_worker_context() if num_workers else None,
+            generator=torch.Generator(),
+        )
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch."""
+        return len(self._keys)
+
+    @property
+    def batch_size(self) -> int:
+        return self._keys.batch_size
+
+    @property
+    def epoch(self) -> int:
+        return self._keys.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order and the random numbers of the next iteration."""
+        self._keys.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+    def iterate(self, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of the current epoch from ``start_step`` on, exactly those of an uninterrupted epoch.
+
+        Raises:
+            DataError: a sample cannot be used and the dataset does not replace it.
+        """
+        if not 0 <= start_step <= len(self):
+            raise ValueError(f"start_step must be in 0..{len(self)}, got {start_step}")
+        self._keys.start_step = start_step
+        for loaded in self._batches:
+            if loaded.error is not None:
+                raise loaded.error
+            self._report(loaded.skipped)
+            yield loaded.batch
+
+    def _report(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            if reason not in self.skipped:
+                _log.warning("%s; the next usable image takes its place", reason)
+            self.skipped[reason] += 1
+
+
+@dataclass
+class _LoadedBatch:
+    """What a worker sends: a batch and what was wrong on the way, or the error that prevented it."""
+
+    batch: Batch | None = None
+    skipped: tuple[str, ...] = ()
+    error: DataError | None = None
+
+    def pin_memory(self) -> "_LoadedBatch":
+        """Called by the data loader."""
+        return replace(self, batch=_pinned(self.batch))
+
+
+class _BatchSource(Dataset):
+    """One item is one collated batch. An error of the user is sent as a value: raised in a worker, it would
+    reach the main process as a text full of tracebacks."""
+
+    def __init__(self, dataset: SampleSource) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, list[int]]) -> _LoadedBatch:
+        epoch, indices = key
+        try:
+            samples = [self.dataset.sample(index, epoch) for index in indices]
+            return _LoadedBatch(collate(samples), tuple(reason for sample in samples for reason in sample.skipped))
+        except DataError as error:
+            return _LoadedBatch(error=DataError(str(error)))
+
+
+def _as_is(value: _LoadedBatch) -> _LoadedBatch:
+    return value
+
+
+def _pinned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    if is_dataclass(value):
+        return replace(value, **{f.name: _pinned(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
+def _worker_context() -> BaseContext:
+    """Workers start from a clean process: a fork of this one could inherit locked locks of its threads."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sam3.data.image_dataset", "torch.utils.data"])
+    return context
