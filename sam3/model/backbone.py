@@ -1,0 +1,47 @@
+"""What is computed once per image and once per phrase."""
+
+from torch import Tensor, nn
+
+from sam3.config import ModelConfig
+from sam3.model.layers.position import encode_map
+from sam3.model.text.encoder import TextEncoder
+from sam3.model.vision.neck import FeaturePyramid
+from sam3.model.vision.vit import ViT
+from sam3.structures import ImageFeatures
+
+
+class Backbone(nn.Module):
+    """The image and the text side, which know nothing of each other."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.vision_backbone = VisionBackbone(config)
+        self.language_backbone = TextEncoder(config.text, config.detector.d_model)
+
+
+class VisionBackbone(nn.Module):
+    """Trunk and pyramids: ``convs`` for the detector, ``sam2_convs`` for the tracker and click model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.d_model = config.detector.d_model
+        self.trunk = ViT(config.vision)
+        self.convs = FeaturePyramid(config.neck, config.vision.embed_dim, self.d_model)
+        if config.neck.second_neck:
+            self.sam2_convs = FeaturePyramid(config.neck, config.vision.embed_dim, self.d_model)
+        else:
+            self.sam2_convs = None
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) normalised -> features at 4, 2 and 1 times the token grid."""
+        x = self.trunk(images)
+        pyramid = self.convs(x)
+        positions = self._positions(pyramid)
+        if self.sam2_convs is None:
+            return ImageFeatures(pyramid=pyramid, positions=positions)
+        return ImageFeatures(
+            pyramid=pyramid, positions=positions, second_pyramid=self.sam2_convs(x), second_positions=positions
+        )
+
+    def _positions(self, pyramid: list[Tensor]) -> list[Tensor]:
+        return [encode_map(*level.shape[-2:], self.d_model, level.device).to(level.dtype) for level in pyramid]

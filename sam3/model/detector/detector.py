@@ -1,0 +1,165 @@
+"""The detector: an image, a phrase, perhaps example boxes in; every matching object out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sam3.config import DetectorConfig, ModelConfig
+from sam3.errors import DataError
+from sam3.model.backbone import Backbone
+from sam3.model.detector.decoder import Decoder, DecoderLayerOutput
+from sam3.model.detector.fusion_encoder import FusionEncoder
+from sam3.model.detector.geometry_encoder import GeometryEncoder
+from sam3.model.detector.scoring import DotProductScoring, joint_logits
+from sam3.model.detector.segmentation_head import SegmentationHead
+from sam3.model.text.tokenizer import Tokenizer
+from sam3.ops.boxes import box_cxcywh_to_xyxy
+from sam3.structures import Batch, DetectorOutput, GeometricPrompt, ImageFeatures, QueryPredictions, TextFeatures
+
+
+class Sam3Image(nn.Module):
+    """SAM 3 on still images. Attribute names are the keys of the released weights.
+
+    Images and phrases are encoded once (:meth:`encode_image`, :meth:`encode_text`); :meth:`ground` pairs
+    them. One image with ten prompts is one image encoding and one call of :meth:`ground`.
+    """
+
+    def __init__(self, config: ModelConfig, bpe_path: str | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.bpe_path = bpe_path
+        self.card = None  # ModelCard of the loaded weights
+        self._tokenizer: Tokenizer | None = None
+        self.backbone = Backbone(config)
+        self.geometry_encoder = GeometryEncoder(config.detector)
+        self.transformer = Transformer(config.detector)
+        self.dot_prod_scoring = DotProductScoring(config.detector)
+        self.segmentation_head = SegmentationHead(config.detector) if config.enable_segmentation else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.dot_prod_scoring.hs_proj.weight.device
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The byte-pair tokenizer, read from its file on first use."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(self.bpe_path)
+        return self._tokenizer
+
+    def forward(self, batch: Batch) -> DetectorOutput:
+        """Detect in a collated batch; in training mode with one-to-many queries and every decoder layer."""
+        return self.ground(
+            self.encode_image(batch.images),
+            self.encode_text(batch.phrases),
+            image_index=batch.image_index,
+            phrase_index=batch.phrase_index,
+            prompt=batch.prompt,
+        )
+
+    def encode_image(self, images: Tensor) -> ImageFeatures:
+        """(B, 3, H, W) normalised to [-1, 1], sides multiples of the patch -> features. Errors: :class:`DataError`."""
+        return self.backbone.vision_backbone(images)
+
+    def encode_text(self, phrases: Sequence[str]) -> TextFeatures:
+        """T phrases -> features; longer ones are cut to the context length."""
+        return self.encode_tokens(self.tokenizer(list(phrases), self.config.text.context_length))
+
+    def encode_tokens(self, token_ids: Tensor) -> TextFeatures:
+        """(T, S) long, right-padded with 0 -> features."""
+        return self.backbone.language_backbone(token_ids.to(self.device))
+
+    def ground(
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        *,
+        image_index: Tensor,
+        phrase_index: Tensor,
+        prompt: GeometricPrompt | None = None,
+    ) -> DetectorOutput:
+        """Find what P prompts ask for.
+
+        Args:
+            image: features of B images.
+            text: features of T phrases.
+            image_index: (P,) long, image of each prompt.
+            phrase_index: (P,) long, phrase of each prompt.
+            prompt: example boxes and points, P rows; left out, none.
+        """
+        if prompt is None:
+            prompt = GeometricPrompt.empty(len(image_index), device=image_index.device)
+        _require_equal_lengths(image_index, phrase_index, prompt)
+        level = image.pyramid[-1]
+        position = image.positions[-1].flatten(2).transpose(1, 2)
+
+        geometry, geometry_mask = self.geometry_encoder(prompt, level, position, image_index)
+        tokens = torch.cat([text.features[phrase_index], geometry], 1)
+        mask = torch.cat([text.mask[phrase_index], geometry_mask], 1)
+
+        memory = self.transformer.encoder(level.flatten(2).transpose(1, 2), position, image_index, tokens, mask)
+        layers = self.transformer.decoder(memory, position, level.shape[-2:], tokens, mask, every_layer=self.training)
+        output = self._predict(layers, tokens, mask)
+        output.memory = memory
+        if self.segmentation_head is not None:
+            masks, output.semantic_logits = self.segmentation_head(
+                image.pyramid, image_index, memory, tokens, mask, layers[-1].queries
+            )
+            self._add_masks(output, masks)
+        return output
+
+    def _predict(self, layers: list[DecoderLayerOutput], tokens: Tensor, mask: Tensor) -> DetectorOutput:
+        """Scores and boxes of every layer that was read, split into the two halves of the queries."""
+        prompt_embedding = self.dot_prod_scoring.embed_prompt(tokens, mask)
+        one, many = [], []
+        for layer in layers:
+            logits = self.dot_prod_scoring(layer.queries, prompt_embedding)
+            if self.config.detector.joint_scores:
+                logits = joint_logits(logits, layer.presence_logits)
+            one.append(self._half(logits, layer.boxes, 0, layer.presence_logits))
+            many.append(self._half(logits, layer.boxes, 1, None))
+        return DetectorOutput(
+            one_to_one=one[-1],
+            one_to_many=many[-1] if self.training else None,
+            aux_one_to_one=one[:-1],
+            aux_one_to_many=many[:-1],
+            queries=layers[-1].queries[:, : self.config.detector.num_queries],
+            presence_features=layers[-1].presence_token,
+        )
+
+    def _half(self, logits: Tensor, boxes: Tensor, half: int, presence_logits: Tensor | None) -> QueryPredictions:
+        queries = self._half_slice(half)
+        return QueryPredictions(
+            logits=logits[:, queries],
+            boxes=boxes[:, queries],
+            boxes_xyxy=box_cxcywh_to_xyxy(boxes[:, queries]),
+            presence_logits=presence_logits,
+        )
+
+    def _add_masks(self, output: DetectorOutput, masks: Tensor) -> None:
+        output.one_to_one.masks = masks[:, self._half_slice(0)]
+        if output.one_to_many is not None:
+            output.one_to_many.masks = masks[:, self._half_slice(1)]
+
+    def _half_slice(self, half: int) -> slice:
+        count = self.config.detector.num_queries
+        return slice(half * count, (half + 1) * count)
+
+
+class Transformer(nn.Module):
+    """Fusion encoder and decoder, under their released prefix."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.encoder = FusionEncoder(config)
+        self.decoder = Decoder(config)
+
+
+def _require_equal_lengths(image_index: Tensor, phrase_index: Tensor, prompt: GeometricPrompt) -> None:
+    if not len(image_index) == len(phrase_index) == len(prompt):
+        raise DataError(
+            f"image_index names {len(image_index)} prompts, phrase_index {len(phrase_index)}, the geometric prompt "
+            f"{len(prompt)}; all three must have one entry per prompt"
+        )

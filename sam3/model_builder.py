@@ -1,0 +1,163 @@
+"""The public build functions: configuration, network, weights, device."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from sam3.config import ModelConfig, resolve_config, sam3
+from sam3.errors import ConfigError
+from sam3.model.detector.detector import Sam3Image
+from sam3.model.initialization import initialize_weights
+from sam3.model.layers.layer_list import set_activation_checkpointing
+
+if TYPE_CHECKING:
+    from sam3.io.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = "sam3"
+TENSOR_CORE_CAPABILITY = (8, 0)  # first CUDA capability with TF32
+
+
+def build_sam3_image_model(
+    checkpoint_path: str | Path | None = None,
+    *,
+    load_from_HF: bool = True,
+    device: str | torch.device | None = None,
+    eval_mode: bool = True,
+    bpe_path: str | Path | None = None,
+    enable_segmentation: bool = True,
+    enable_inst_interactivity: bool = False,
+    resolution: int | None = None,
+    compile: bool = False,
+    config: str | ModelConfig = DEFAULT_CONFIG,
+    activation_checkpointing: bool = False,
+) -> Sam3Image:
+    """Build the image model and give it weights.
+
+    Args:
+        checkpoint_path: a weight file of any known layout; then nothing is fetched from the network.
+        load_from_HF: without a path, download the released weights, if ``config`` has their shape.
+            ``False`` gives random weights to train from.
+        device: left out, the GPU if there is one, else the CPU.
+        eval_mode: ``False`` leaves the model in training mode.
+        bpe_path: vocabulary file; left out, the packaged one.
+        enable_segmentation: ``False`` leaves out masks.
+        enable_inst_interactivity: also build the second pyramid, which the tracker and the click model read.
+        resolution: side of the input in pixels, rounded up to a multiple of the patch; left out, the config's.
+        compile: ``torch.compile`` the trunk and the pixel decoder.
+        config: a preset's name or a :class:`ModelConfig`. A checkpoint that carries its own model
+            configuration takes precedence over the default.
+        activation_checkpointing: recompute activations in the backward pass to save memory.
+
+    Raises:
+        ConfigError: an unknown preset, device or impossible shape.
+        CheckpointError: the weights are missing, unreadable or do not fit.
+    """
+    target = _resolve_device(device)
+    checkpoint = _read_weights(checkpoint_path, load_from_HF, config)
+    model_config = _final_config(
+        config,
+        checkpoint,
+        resolution=resolution,
+        enable_segmentation=enable_segmentation,
+        second_neck=enable_inst_interactivity,
+    )
+    with torch.device("meta"):
+        model = Sam3Image(model_config, bpe_path=bpe_path)
+    model.to_empty(device=target)
+    if checkpoint is None:
+        initialize_weights(model)
+    else:
+        _load(model, checkpoint)
+    set_activation_checkpointing(model, activation_checkpointing)
+    model.train(not eval_mode)
+    if target.type == "cuda":
+        _allow_tf32(target)
+    if compile:
+        _compile(model)
+    return model
+
+
+def _resolve_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device: {device!r} is not a device; use 'cpu', 'cuda', 'cuda:1', 'mps'") from error
+
+
+def _read_weights(path: str | Path | None, load_from_hub: bool, config: str | ModelConfig) -> "Checkpoint | None":
+    """The given file, the released one, or nothing."""
+    if path is None:
+        if not (load_from_hub and _has_released_shape(resolve_config(config))):
+            return None
+        from sam3.io.hub import download_released_weights
+
+        path = download_released_weights()
+    from sam3.io.checkpoint import read_checkpoint
+
+    return read_checkpoint(path)
+
+
+def _load(model: Sam3Image, checkpoint: "Checkpoint") -> None:
+    from sam3.io.checkpoint import load_into
+
+    load_into(model, checkpoint)
+    model.card = checkpoint.card
+
+
+def _has_released_shape(config: ModelConfig) -> bool:
+    released = sam3()
+    return released == replace(
+        config,
+        vision=replace(config.vision, image_size=released.vision.image_size),
+        neck=replace(config.neck, second_neck=released.neck.second_neck),
+        enable_segmentation=released.enable_segmentation,
+    )
+
+
+def _final_config(
+    config: str | ModelConfig,
+    checkpoint: "Checkpoint | None",
+    *,
+    resolution: int | None,
+    enable_segmentation: bool,
+    second_neck: bool,
+) -> ModelConfig:
+    carried = checkpoint.card.model_config if checkpoint is not None and checkpoint.card is not None else None
+    if carried is not None and config == DEFAULT_CONFIG:
+        result = ModelConfig.from_dict(carried)
+    else:
+        result = resolve_config(config)
+    if resolution is not None:
+        result = result.with_resolution(resolution)
+        if result.vision.image_size != resolution:
+            logger.warning(
+                "resolution %d is no multiple of the patch (%d): using %d",
+                resolution,
+                result.vision.patch_size,
+                result.vision.image_size,
+            )
+    return replace(
+        result,
+        neck=replace(result.neck, second_neck=result.neck.second_neck or second_neck),
+        enable_segmentation=result.enable_segmentation and enable_segmentation,
+    )
+
+
+def _allow_tf32(device: torch.device) -> None:
+    if torch.cuda.get_device_capability(device) >= TENSOR_CORE_CAPABILITY:
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+
+
+def _compile(model: Sam3Image) -> None:
+    """Compile in place: the modules keep their names, so the state dict keeps its keys."""
+    model.backbone.vision_backbone.trunk.compile()
+    if model.segmentation_head is not None:
+        model.segmentation_head.pixel_decoder.compile(dynamic=True)
