@@ -31,7 +31,7 @@ class SemanticLoss:
     focal_alpha: float = 0.6
     focal_gamma: float = 1.6
     downsample: bool = True
-    """Compare at the size of the prediction, where a pixel is inside when anything in its reach is; else of the target."""
+    """Compare at the size of the prediction (a pixel is inside when anything in its reach is), else of the target."""
     only_present: bool = False
     """Average over the prompts that have objects (their absence is learnt by a presence logit), not over all."""
 
