@@ -153,11 +153,11 @@ class OneToManyMatcher:
         target_is_valid: Tensor | None = None,
     ) -> Matches:
         """Pairs ordered by prompt, query, object. The masks are those of :class:`HungarianMatcher`."""
-        chosen = _is_object(targets)[:, None] & self._is_good(predictions, targets)
+        score = self.score(predictions, targets)
         if query_is_valid is not None:
-            chosen = chosen & query_is_valid[:, :, None]
-        if target_is_valid is not None:
-            chosen = chosen & target_is_valid[:, None]
+            score = score.masked_fill(~query_is_valid[:, :, None], 0)
+        is_object = _is_object(targets) if target_is_valid is None else _is_object(targets) & target_is_valid
+        chosen = is_object[:, None] & self._is_good(score)
         prompt, query, target = chosen.nonzero(as_tuple=True)
         first_object = targets.num_boxes.cumsum(0) - targets.num_boxes
         return Matches(prompt, query, target + first_object[prompt])
@@ -166,16 +166,19 @@ class OneToManyMatcher:
         """The assignment of each decoder layer."""
         return [self(predictions, targets) for predictions in layers]
 
-    def _is_good(self, predictions: QueryPredictions, targets: Targets) -> Tensor:
-        """Pairs above both thresholds, (P, Q, max objects) bool."""
+    def score(self, predictions: QueryPredictions, targets: Targets) -> Tensor:
+        """Score of every pair in [0, 1], (P, Q, max objects) float32; columns of padding mean nothing."""
         boxes, wanted = predictions.boxes.float(), targets.boxes_padded.float()
         with torch.autocast(boxes.device.type, enabled=False):
             iou, _ = box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(wanted))
-            score = self.alpha * predictions.logits.float().sigmoid() + (1 - self.alpha) * iou
-            if score.numel() == 0:
-                return torch.zeros_like(score, dtype=torch.bool)
-            rank = max(0.0, 1 - self.topk / score.shape[1])
-            return (score > score.quantile(rank, dim=1, keepdim=True)) & (score > self.threshold)
+            return self.alpha * predictions.logits.float().sigmoid() + (1 - self.alpha) * iou
+
+    def _is_good(self, score: Tensor) -> Tensor:
+        """Pairs above both thresholds, (P, Q, max objects) bool."""
+        if score.numel() == 0:
+            return torch.zeros_like(score, dtype=torch.bool)
+        rank = max(0.0, 1 - self.topk / score.shape[1])
+        return (score > score.quantile(rank, dim=1, keepdim=True)) & (score > self.threshold)
 
 
 def _is_object(targets: Targets) -> Tensor:

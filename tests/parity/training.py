@@ -1,0 +1,33 @@
+"""Training code against the fixtures of a folder: ``python -m tests.parity.training DIR``.
+
+Prints what was compared and what is not covered; exit code 1 on any miss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from tests.parity.report import print_table
+
+PARTS = ("tests.parity.training_losses", "tests.parity.training_data")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="folder with losses.json, transforms.json, ...")
+    directory = parser.parse_args(argv).directory
+    parts = [import_module(name) for name in PARTS]
+    within = print_table([row for part in parts for row in part.check(directory)])
+    print("\nnot covered")
+    for part in parts:
+        for name, reason in part.NOT_COVERED.items():
+            print(f"  {name}: {reason}")
+    return 0 if within else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
