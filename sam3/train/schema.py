@@ -1,0 +1,282 @@
+"""The settings of a training run, typed.
+
+The composed YAML is merged onto :class:`RunConfig` (``config_loading.py``): an unknown key or a value of the
+wrong type stops the run with its full path. Fields of type ``Any`` hold ``_target_`` nodes, the parts people
+swap; their arguments are checked against the signature of what they name.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from sam3.errors import ConfigError
+
+
+@dataclass
+class PathsConfig:
+    """Where things lie."""
+
+    dataset_root: str = MISSING  # folder with train/ and val/, each images/ + annotations.json
+    experiment_log_dir: str | None = None  # output folder of the run; null = ./sam3_logs/<config name>
+    bpe_path: str | None = None  # vocabulary of the tokenizer; null = the one inside the package
+    checkpoint_path: str | None = None  # weights to start from; null = the released ones (download)
+
+
+@dataclass
+class DatasetConfig:
+    """What is searched."""
+
+    class_name: str | None = None  # text prompt of a one-class dataset; null = the names in the annotation file
+    allow_name_mismatch: bool = False  # accept a class_name that differs from the annotation file's category
+
+
+@dataclass
+class ScratchConfig:
+    """Numbers used in several places; the other groups refer to them."""
+
+    enable_segmentation: bool = True  # predict masks, not only boxes
+    resolution: int = MISSING  # side of the square input, pixels; rounded up to a multiple of the patch
+    max_epochs: int = 50
+    train_batch_size: int = 2  # images a step
+    val_batch_size: int = 1
+    num_train_workers: int = 4  # loader processes; 0 = load in the training process
+    num_val_workers: int = 2
+    max_ann_per_img: int = 200  # images with more objects of a phrase are left out of training
+    max_masks_per_img: int | None = None  # at most so many pairs of a prompt enter the mask loss; null = all
+    include_negatives: bool = True  # train phrases that are absent from the image, too
+    norm_mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
+    norm_std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
+    gradient_accumulation_steps: int = 1  # parts a batch is worked off in
+    lr_scale: float = 0.1
+    lr_transformer: float = MISSING
+    lr_vision_backbone: float = MISSING
+    lr_language_backbone: float = MISSING
+    lrd_vision_backbone: float = 0.9  # learning-rate decay a layer, from the last ViT block downwards
+    wd: float = 0.1
+    scheduler_timescale: int = 20  # steps
+    scheduler_warmup: int = 20  # steps
+    scheduler_cooldown: int = 20  # steps
+    use_presence_eval: bool = True  # multiply scores with the presence of the phrase in validation
+
+
+@dataclass
+class ModelSettings:
+    """Which network, from which weights, and what of it learns."""
+
+    _target_: str = "sam3.model_builder.build_sam3_image_model"
+    preset: str = "sam3"  # a name of sam3.config.PRESETS
+    overrides: dict[str, Any] = field(
+        default_factory=dict
+    )  # nested ModelConfig fields, e.g. {detector: {num_queries: 50}}
+    checkpoint_path: str | None = None
+    load_from_HF: bool = True  # download the released weights when checkpoint_path is null
+    bpe_path: str | None = None
+    resolution: int = MISSING
+    enable_segmentation: bool = True
+    activation_checkpointing: bool = True  # recompute activations in the backward pass: less memory, more time
+    compile: bool = False
+    freeze: list[str] = field(default_factory=list)  # Unix patterns of parameter names that do not learn
+
+
+@dataclass
+class SplitConfig:
+    """One half of the data: a dataset and how it is loaded."""
+
+    dataset: Any = MISSING  # _target_ node
+    batch_size: int = 1
+    num_workers: int = 0
+    shuffle: bool = False
+    drop_last: bool = False
+    pin_memory: bool = True
+
+
+@dataclass
+class DataConfig:
+    prompts: Any = None  # null, a list of {id, name}, or a mapping id / name / "*" -> phrase
+    train: SplitConfig = field(default_factory=SplitConfig)
+    val: SplitConfig = field(default_factory=SplitConfig)
+
+
+@dataclass
+class LossConfig:
+    """Arguments of :class:`sam3.train.losses.criterion.Criterion`."""
+
+    terms: dict[str, Any] = MISSING  # name -> _target_ node of a sam3.train.losses.terms.LossTerm
+    matcher: Any = MISSING
+    o2m_matcher: Any = MISSING
+    o2m_weight: float = 2.0  # weight of the one-to-many branch
+    o2m_matcher_on_aux: bool = False  # one-to-many matching on the earlier decoder layers, too
+    normalization: str = "global"  # "global", "local", "none": what box losses are divided by
+    scale_by_prompts: bool = True  # multiply the loss with the root of the number of prompts
+    semantic: Any = None  # _target_ node of the loss on the semantic map
+
+
+@dataclass
+class AmpConfig:
+    """Mixed precision."""
+
+    enabled: bool | str = "auto"  # auto = on for CUDA, off elsewhere
+    dtype: str = "bfloat16"  # or float16, which brings a loss scaler
+
+    def __post_init__(self) -> None:
+        _one_of("optim.amp.dtype", self.dtype, ("bfloat16", "float16"))
+        if self.enabled not in (True, False, "auto"):
+            raise ConfigError(f"optim.amp.enabled is {self.enabled!r}; expected true, false or auto")
+
+
+@dataclass
+class GradientClipConfig:
+    max_norm: float = 0.1
+    norm_type: float = 2.0
+
+
+@dataclass
+class LayerDecayConfig:
+    """Smaller learning rates for the earlier ViT blocks (spec/training.md 4.3)."""
+
+    value: float = 0.9
+    apply_to: str = "backbone.vision_backbone.trunk"
+    min_value: float = 0.0
+    overrides: list[Any] = field(default_factory=list)  # {pattern, value}: fixed multipliers
+
+
+@dataclass
+class RuleConfig:
+    """A schedule and the parameters it holds for; without patterns and classes, all that no other rule claims."""
+
+    schedule: Any = MISSING  # _target_ node
+    param_names: list[str] | None = None  # Unix patterns of full names
+    module_classes: list[str] | None = None  # for example torch.nn.LayerNorm
+
+
+@dataclass
+class OptimConfig:
+    amp: AmpConfig = field(default_factory=AmpConfig)
+    optimizer: Any = MISSING  # _target_ node with _partial_, for example torch.optim.AdamW
+    gradient_clip: GradientClipConfig | None = None
+    layer_decay: LayerDecayConfig | None = None
+    options: dict[str, dict[str, RuleConfig]] = MISSING  # option of the optimizer -> rule name -> rule
+
+
+@dataclass
+class CheckpointConfig:
+    """What is saved. ``last.pt`` is always complete and fp32; the other keys shape the exports."""
+
+    save_dir: str = MISSING
+    save_every_steps: int = 0  # also write last.pt every n steps; 0 = at the end of each epoch only
+    save_freq: int = 0  # export checkpoint_<k>.pt every n epochs; 0 = never
+    save_epochs: list[int] = field(default_factory=list)  # export checkpoint_<k>.pt after these epochs (from 1)
+    save_model_only: bool = False  # exports without optimizer
+    save_fp16: bool = False  # exports in half precision
+    score_threshold: float = 0.5  # remembered in every file as the default of prediction
+    resume_from: str | None = None  # complete file: continue; weights only: start from them
+    on_conflict: str | None = None  # resume_from is not what last.pt descends from: "keep" last.pt or "restart"
+
+    def __post_init__(self) -> None:
+        _not_negative("trainer.checkpoint", self, ("save_every_steps", "save_freq"))
+        if any(epoch < 1 for epoch in self.save_epochs):
+            raise ConfigError(f"trainer.checkpoint.save_epochs is {self.save_epochs}; epochs count from 1")
+        if self.on_conflict is not None:
+            _one_of("trainer.checkpoint.on_conflict", self.on_conflict, ("keep", "restart"))
+
+
+@dataclass
+class ValidationConfig:
+    max_detections: int = 100  # best detections kept an image, over all categories
+    use_presence: bool = True
+    compute_loss: bool = True  # log the loss on validation data, too
+
+
+@dataclass
+class TrainerConfig:
+    mode: str = "train"  # train (with validation), train_only, val
+    max_epochs: int = 50
+    val_epoch_freq: int = 1  # validate every n epochs; the last epoch is always validated
+    skip_first_val: bool = False  # no validation after the first epoch
+    seed_value: int = 123
+    accelerator: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    allow_tf32: bool = False  # faster float32 products on CUDA, less exact
+    deterministic: bool = False  # refuse operations that differ between runs
+    gradient_accumulation_steps: int = 1
+    nonfinite_limit: int = 10  # steps in a row that may be skipped for a loss that is not finite
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    callbacks: list[Any] = field(default_factory=list)  # _target_ nodes of sam3.train.callbacks.Callback
+
+    def __post_init__(self) -> None:
+        _one_of("trainer.mode", self.mode, ("train", "train_only", "val"))
+        _positive("trainer", self, ("max_epochs", "val_epoch_freq", "gradient_accumulation_steps", "nonfinite_limit"))
+
+
+@dataclass
+class TensorboardConfig:
+    enabled: bool = True
+    log_dir: str = MISSING
+    flush_secs: int = 120
+    prediction_images: int = 4  # validation images drawn with their predictions; 0 = none
+
+
+@dataclass
+class LoggingConfig:
+    log_dir: str = MISSING
+    log_freq: int = 10  # steps between two lines of the text log
+    log_scalar_frequency: int = 100  # steps between two points of the curves
+    log_level_primary: str = "INFO"
+    live_line: bool | str = "auto"  # a progress line in place; auto = when the output is a terminal
+    all_groups: bool = False  # curves of every parameter group instead of the smallest and largest rates
+    tensorboard: TensorboardConfig = field(default_factory=TensorboardConfig)
+
+    def __post_init__(self) -> None:
+        _positive("logging", self, ("log_freq", "log_scalar_frequency"))
+        _one_of("logging.log_level_primary", self.log_level_primary, ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+
+@dataclass
+class LauncherConfig:
+    num_nodes: int = 1
+    gpus_per_node: int = 1  # processes on a node
+    experiment_log_dir: str = MISSING
+
+
+@dataclass
+class SubmititConfig:
+    use_cluster: bool = False  # hand the run to SLURM
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+
+
+@dataclass
+class RunConfig:
+    """Everything a run is told."""
+
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    scratch: ScratchConfig = field(default_factory=ScratchConfig)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    submitit: SubmititConfig = field(default_factory=SubmititConfig)
+
+
+def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+    if value not in tuple(allowed):
+        raise ConfigError(f"{key} is {value!r}; expected one of {', '.join(allowed)}")
+
+
+def _positive(prefix: str, settings: Any, names: Iterable[str]) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"{prefix}.{name} is {getattr(settings, name)}; expected 1 or more")
+
+
+def _not_negative(prefix: str, settings: Any, names: Iterable[str]) -> None:
+    for name in names:
+        if getattr(settings, name) < 0:
+            raise ConfigError(f"{prefix}.{name} is {getattr(settings, name)}; expected 0 or more")
