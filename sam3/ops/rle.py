@@ -76,6 +76,16 @@ def from_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
     return _with_text(coco_mask.merge(coco_mask.frPyObjects(parts, height, width)))
 
 
+def union(rles: Sequence[Mapping[str, Any]]) -> Rle:
+    """RLE of the pixels that belong to at least one of ``rles``, which must be of one size."""
+    from pycocotools import mask as coco_mask
+
+    sizes = {_size(rle) for rle in rles}
+    if len(sizes) != 1:
+        raise DataError(f"masks to be united must be of one size, got {sorted(sizes) or 'none'}")
+    return _with_text(coco_mask.merge([_as_compressed(rle) for rle in rles]))
+
+
 def from_any(segmentation: Any, height: int, width: int) -> Rle:
     """Compressed RLE of any COCO ``segmentation``: list of polygons, uncompressed or compressed RLE.
 

@@ -96,6 +96,16 @@ def test_polygons_are_united_and_cut_at_the_image():
     assert rle.from_any(square, 8, 10) == rle.from_polygons([square], 8, 10)
 
 
+def test_union_of_masks():
+    masks = [big_mask(0), big_mask(1), np.zeros((300, 400), bool)]
+    assert rle.union(rle.encode_batch(masks)) == rle.encode(masks[0] | masks[1])
+    assert rle.union([rle.encode(masks[0])]) == rle.encode(masks[0])
+    with pytest.raises(DataError, match=r"one size.*\(3, 4\), \(4, 3\)"):
+        rle.union(rle.encode_batch([np.zeros((3, 4)), np.zeros((4, 3))]))
+    with pytest.raises(DataError, match="none"):
+        rle.union([])
+
+
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
