@@ -1,0 +1,50 @@
+"""What the commands share in reading their arguments."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser that is patient with people.
+
+    Options are spelt with dashes or underscores (``--score-threshold``, ``--score_threshold``), never abbreviated; a
+    mistyped one names its neighbours; a command called without any argument prints its help.
+    """
+
+    def __init__(self, subcommand: str, **settings) -> None:
+        """``subcommand``: the name after ``sam3``; shown when called that way, else the script's name is."""
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        program = Path(sys.argv[0]).name
+        called_as = f"sam3 {subcommand}" if program in ("sam3", "sam3.exe", "__main__.py") else program
+        super().__init__(prog=called_as, allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """As in the base class, after turning underscores in the names of options into dashes."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args([_dashed(argument) for argument in arguments], namespace)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        """As in the base class; without arguments the help is printed and the command ends with exit code 0."""
+        arguments = sys.argv[1:] if args is None else list(args)
+        if not arguments:
+            self.print_help()
+            self.exit(0)
+        return super().parse_args(arguments, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2, one paragraph, and what was probably meant."""
+        unknown = re.match(r"unrecognized arguments: (--\S+)", message)
+        if unknown:
+            near = get_close_matches(unknown.group(1).split("=")[0], list(self._option_string_actions))
+            message = f"unknown option {unknown.group(1)}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _dashed(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if name.startswith("--") else argument

@@ -1,0 +1,67 @@
+"""The ``sam3`` command: each subcommand hands its arguments to the function behind the script of the same job."""
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NamedTuple
+
+import sam3
+from sam3.errors import UserError, run_command
+
+
+class Subcommand(NamedTuple):
+    """A module is imported when its subcommand is called, so that ``sam3 convert`` needs no torch."""
+
+    module: str
+    summary: str
+
+
+SUBCOMMANDS = {
+    "convert": Subcommand("sam3.data.labelme", "Labelme annotations -> a COCO data set"),
+    "train": Subcommand("sam3.train.train", "fine-tune a model from a configuration file"),
+    "predict": Subcommand("sam3.predict.command", "find objects in a folder of images"),
+    "compress": Subcommand("sam3.export.compress", "training checkpoint -> small weight file"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run one subcommand.
+
+    Raises:
+        UserError: the subcommand does not exist, or what it was given is wrong.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name in ("-V", "--version", "version"):
+        print(f"sam3 {sam3.__version__}")
+        return 0
+    if name not in SUBCOMMANDS:
+        near = get_close_matches(name, SUBCOMMANDS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"unknown subcommand {name!r}{hint}; known: {', '.join(SUBCOMMANDS)}")
+    return import_module(SUBCOMMANDS[name].module).main(arguments[1:])
+
+
+def usage() -> str:
+    """The text of ``sam3 --help``."""
+    lines = [f"  {name:<10}{command.summary}" for name, command in SUBCOMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: sam3 SUBCOMMAND [arguments]",
+            "",
+            "SAM 3: find every object that a phrase names, in images.",
+            "",
+            *lines,
+            "",
+            "sam3 SUBCOMMAND --help explains one of them; sam3 --version prints the version.",
+        ]
+    )
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(run_command(main))

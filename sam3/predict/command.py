@@ -1,0 +1,274 @@
+"""``sam3 predict`` and ``tools/batch_inference.py``: find objects in a folder of images."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam3.arguments import CommandParser
+from sam3.errors import CheckpointError, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from sam3.io.checkpoint import ModelCard
+    from sam3.predict.folder import Summary
+    from sam3.predict.predictor import ImagePredictor
+    from sam3.predict.run_folder import RunSettings
+    from sam3.predict.writers import ResultWriter
+
+OUTPUTS = ("overlay", "masks", "coco", "labelme")
+DTYPES = ("auto", "fp32", "bf16", "fp16")
+DEFAULT_THRESHOLD = 0.5
+
+DESCRIPTION = """\
+Find every object that the given phrases name, in many images.
+
+  %(prog)s --run runs/holes --input photos --output found
+  %(prog)s --checkpoint best_fp16.pt --input photos --output found --prompt "red car" --prompt person
+
+A checkpoint of ours remembers the phrases it was trained on; then --prompt can be left out. Images that an earlier
+run finished are skipped, so an interrupted run is simply started again. An image that cannot be read is reported
+at the end and does not stop the run.
+"""
+
+EPILOG = """\
+Output folder: overlays/ (pictures to look at), masks/ (one PNG per object), labelme/ (polygons to edit in Labelme),
+coco_predictions.json with coco_images.json, predictions/ (one JSON per image), failures.json if an image failed.
+
+Exit code: 0, also when single images failed (with --strict then 1); 2 when the arguments cannot be used or no image
+at all could be processed.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see :data:`DESCRIPTION`.
+
+    Raises:
+        UserError: arguments, checkpoint, input or output cannot be used.
+    """
+    arguments = parse_arguments(argv)
+    _show_log()
+    from sam3.predict.folder import predict_images
+    from sam3.predict.inputs import list_images
+    from sam3.predict.run_folder import RunFolder
+    from sam3.predict.writers import write_coco
+
+    output = Path(arguments.output)
+    images = list_images(arguments.input, recursive=arguments.recursive, exclude=output)
+    checkpoint = _checkpoint_path(arguments)
+    device = _device(arguments.device)
+    card = _read_card(checkpoint)
+    settings = _settings(arguments, checkpoint, card, device)
+    _say_plan(checkpoint, settings, card, len(images), device)
+
+    folder = RunFolder.open(output, settings, overwrite=arguments.overwrite)
+    summary = predict_images(
+        folder.enter(images),
+        folder,
+        lambda: _build_predictor(arguments.config, checkpoint, settings, device),
+        _writers(arguments, output, settings),
+        redo=arguments.overwrite,
+        progress=not arguments.quiet,
+    )
+    if "coco" in arguments.write:
+        write_coco(output, folder.results(), list(settings.prompts))
+    _say_summary(summary, output)
+    if len(summary.failures) == summary.images:
+        return 2
+    return 1 if summary.failures and arguments.strict else 0
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, with ``write`` reduced to the kinds of files wanted."""
+    parser = CommandParser("predict", description=DESCRIPTION, epilog=EPILOG)
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--checkpoint", metavar="FILE", help="weight file (.pt, .safetensors) of any known layout")
+    weights.add_argument("--run", metavar="DIR", help="take best.pt, else last.pt, of the latest run at or below DIR")
+    parser.add_argument(
+        "--input", nargs="+", action="extend", required=True, metavar="PATH", help="folders, images, .txt lists"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--prompt", nargs="+", action="extend", metavar="PHRASE", help="what to find; repeatable")
+    parser.add_argument("--recursive", action="store_true", help="look into sub-folders of --input")
+    parser.add_argument(
+        "--score-threshold", type=float, metavar="S", help="keep objects that score higher (checkpoint's, else 0.5)"
+    )
+    parser.add_argument(
+        "--max-detections", type=int, default=-1, metavar="N", help="at most N per image and phrase (-1: no limit)"
+    )
+    parser.add_argument(
+        "--write", type=_kinds, default=OUTPUTS, metavar="KINDS", help=f"files wanted, of {','.join(OUTPUTS)} (all)"
+    )
+    for kind in OUTPUTS:
+        parser.add_argument(f"--no-{kind}", action="store_true", help=f"leave out {kind}")
+    parser.add_argument(
+        "--polygon-tolerance", type=float, default=1.0, metavar="PX", help="of Labelme polygons; 0: exact (1)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output holds")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when an image failed")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (a GPU if there is one)")
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: bf16 on CUDA, fp32 elsewhere")
+    parser.add_argument("--resolution", type=int, metavar="PX", help="side of the network input (checkpoint's)")
+    parser.add_argument(
+        "--config", default="sam3", metavar="PRESET", help="model shape of a file that does not carry it (sam3)"
+    )
+    arguments = parser.parse_args(argv)
+    arguments.write = [kind for kind in arguments.write if not getattr(arguments, f"no_{kind}")]
+    return arguments
+
+
+def prompts_of(given: Sequence[str] | None, card: "ModelCard | None", checkpoint: str | Path) -> dict[str, str]:
+    """Label -> phrase: the phrases given, else those that the checkpoint was trained on.
+
+    Raises:
+        ConfigError: an empty phrase, or none given and none in the checkpoint.
+    """
+    if given:
+        phrases = [phrase.strip() for phrase in given]
+        if not all(phrases):
+            raise ConfigError("--prompt is empty; give a short phrase that names the objects, like --prompt 'red car'")
+        return dict(zip(phrases, phrases, strict=True))
+    phrases = (card.prompts or card.class_names) if card is not None else []
+    if not phrases:
+        raise ConfigError(
+            f"checkpoint {checkpoint} carries no phrases; say what to find, like --prompt 'red car' --prompt person"
+        )
+    labels = card.class_names if len(card.class_names) == len(phrases) else phrases
+    return dict(zip(labels, phrases, strict=True))
+
+
+def _kinds(text: str) -> list[str]:
+    """The value of ``--write``."""
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    unknown = [kind for kind in kinds if kind not in OUTPUTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {','.join(OUTPUTS)}")
+    return kinds
+
+
+def _show_log() -> None:
+    """Our own notices on stderr, one line each."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("sam3").setLevel(logging.INFO)
+
+
+def _checkpoint_path(arguments: argparse.Namespace) -> Path:
+    """The weight file; without any argument about it the released weights, downloaded if need be."""
+    from sam3.io.runs import find_run_checkpoint
+
+    if arguments.run is not None:
+        return find_run_checkpoint(arguments.run)
+    if arguments.checkpoint is not None:
+        path = Path(arguments.checkpoint)
+        if not path.exists():
+            raise CheckpointError(f"--checkpoint {path}: there is no such file; --run DIR searches a run's folder")
+        return path
+    from sam3.io.hub import download_released_weights
+
+    return download_released_weights()
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {name} cannot be used here ({reason}); --device cpu always works") from error
+    return name
+
+
+def _read_card(checkpoint: Path) -> "ModelCard | None":
+    from sam3.io.checkpoint import read_checkpoint
+
+    return read_checkpoint(checkpoint).card
+
+
+def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: str) -> "RunSettings":
+    from sam3.config import resolve_config
+    from sam3.predict.run_folder import RunSettings, fingerprint
+
+    threshold = arguments.score_threshold
+    if threshold is None:
+        threshold = card.score_threshold if card is not None else DEFAULT_THRESHOLD
+    if not 0 <= threshold < 1:
+        raise ConfigError(f"--score-threshold {threshold}: scores lie between 0 and 1, so must the threshold (below 1)")
+    if arguments.max_detections != -1 and arguments.max_detections < 1:
+        raise ConfigError(f"--max-detections {arguments.max_detections}: give a positive number, or -1 for no limit")
+    dtype = arguments.dtype
+    if dtype == "auto":
+        dtype = "bf16" if device.startswith("cuda") else "fp32"
+    carried = card.resolution if card is not None else resolve_config(arguments.config).vision.image_size
+    return RunSettings(
+        checkpoint=fingerprint(checkpoint),
+        prompts=prompts_of(arguments.prompt, card, checkpoint),
+        score_threshold=threshold,
+        max_detections=arguments.max_detections,
+        resolution=arguments.resolution or carried,
+        dtype=dtype,
+    )
+
+
+def _build_predictor(config: str, checkpoint: Path, settings: "RunSettings", device: str) -> "ImagePredictor":
+    import torch
+
+    from sam3.model_builder import build_sam3_image_model
+    from sam3.predict.predictor import ImagePredictor
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]
+    model = build_sam3_image_model(checkpoint, device=device, config=config, resolution=settings.resolution).to(dtype)
+    card = model.card
+    return ImagePredictor(
+        model,
+        settings.prompts,
+        resolution=model.config.vision.image_size,
+        mean=card.mean if card is not None else (0.5, 0.5, 0.5),
+        std=card.std if card is not None else (0.5, 0.5, 0.5),
+        score_threshold=settings.score_threshold,
+        max_detections=settings.max_detections,
+    )
+
+
+def _writers(arguments: argparse.Namespace, output: Path, settings: "RunSettings") -> "list[ResultWriter]":
+    from sam3.predict.overlay import label_colours
+    from sam3.predict.writers import LabelmeWriter, MaskWriter, OverlayWriter
+
+    if arguments.polygon_tolerance < 0:
+        raise DataError(f"--polygon-tolerance {arguments.polygon_tolerance}: give 0 (exact) or a positive number")
+    writers: dict[str, ResultWriter] = {
+        "overlay": OverlayWriter(output, label_colours(settings.prompts)),
+        "masks": MaskWriter(output),
+        "labelme": LabelmeWriter(output, tolerance=arguments.polygon_tolerance),
+    }
+    return [writer for kind, writer in writers.items() if kind in arguments.write]
+
+
+def _say_plan(
+    checkpoint: Path, settings: "RunSettings", card: "ModelCard | None", num_images: int, device: str
+) -> None:
+    phrases = ", ".join(repr(phrase) for phrase in settings.prompts.values())
+    print(f"{checkpoint}, {settings.resolution} px, {settings.dtype} on {device}")
+    print(f"{num_images} images, phrases {phrases}, score > {settings.score_threshold:g}")
+    trained = card.prompts if card is not None else []
+    foreign = [phrase for phrase in settings.prompts.values() if trained and phrase not in trained]
+    if foreign:
+        print(
+            f"note: the checkpoint was trained on {', '.join(map(repr, trained))}; not on {', '.join(map(repr, foreign))}"
+        )
+
+
+def _say_summary(summary: "Summary", output: Path) -> None:
+    counts = ", ".join(f"{label} {count}" for label, count in summary.objects.most_common())
+    print(
+        f"{summary.processed} processed, {summary.skipped} skipped (finished earlier), {len(summary.failures)} failed; "
+        f"{summary.objects.total()} objects{f' ({counts})' if counts else ''} in {summary.seconds:.1f} s"
+    )
+    print(f"results: {output}")
+    for path, reason in list(summary.failures.items())[:10]:
+        print(f"warning: not processed: {path}: {reason}")
+    if len(summary.failures) > 10:
+        print(f"warning: {len(summary.failures) - 10} more in {output / 'failures.json'}")

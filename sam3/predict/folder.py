@@ -1,0 +1,139 @@
+"""The run over many images: skip what is finished, find, write, go on after a bad image, count."""
+
+import errno
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from sam3.errors import DataError
+from sam3.io.files import write_json
+from sam3.io.images import open_image
+from sam3.predict.results import FoundObject, ImageResult
+from sam3.predict.run_folder import Entry, RunFolder
+from sam3.predict.writers import ResultWriter
+
+logger = logging.getLogger(__name__)
+
+FAILURES = "failures.json"
+# Errors of the disk, not of an image: every later image would meet them too.
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
+
+Predictor = Callable[[Image.Image], list[FoundObject]]
+
+
+@dataclass
+class Summary:
+    """What a run did."""
+
+    images: int
+    processed: int = 0
+    skipped: int = 0  # finished by an earlier run
+    objects: Counter[str] = field(default_factory=Counter)  # label -> number, in processed and skipped images
+    failures: dict[str, str] = field(default_factory=dict)  # image path -> reason
+    seconds: float = 0.0
+
+
+def predict_images(
+    entries: Sequence[Entry],
+    folder: RunFolder,
+    predictor: Callable[[], Predictor],
+    writers: Sequence[ResultWriter],
+    *,
+    redo: bool = False,
+    progress: bool = True,
+) -> Summary:
+    """Process every entry that is not finished yet.
+
+    Args:
+        entries: images with ids and names, from :meth:`RunFolder.enter`.
+        folder: where results go.
+        predictor: makes the predictor; called once, and only if an image needs it.
+        writers: the files wanted. A finished image that lacks some gets them from its stored result.
+        redo: process finished images again.
+        progress: show a progress bar with the time left on stderr.
+
+    Returns:
+        Counts and failures. An image that fails is recorded there and in ``failures.json``; the run goes on.
+
+    Raises:
+        DataError: the output cannot be written (full disk, no permission).
+    """
+    summary = Summary(images=len(entries))
+    find: Predictor | None = None
+    started = time.monotonic()
+    bar = tqdm(entries, unit="image", disable=not progress, dynamic_ncols=True)
+    for entry in bar:
+        result = None if redo else folder.finished(entry)
+        was_finished = result is not None
+        if find is None and not was_finished:
+            find = predictor()
+        try:
+            if result is None:
+                result = _process(entry, find, writers)
+                folder.store(result)
+            else:
+                _complete(result, writers)
+        except Exception as error:
+            _raise_if_disk_error(error, folder.root)
+            summary.failures[str(entry.image.path)] = _reason(error)
+            logger.debug("failed: %s", entry.image.path, exc_info=True)
+        else:
+            summary.processed += not was_finished
+            summary.skipped += was_finished
+            summary.objects.update(found.label for found in result.objects)
+        bar.set_postfix(objects=summary.objects.total(), failed=len(summary.failures), refresh=False)
+    summary.seconds = time.monotonic() - started
+    _write_failures(folder.root, summary.failures)
+    return summary
+
+
+def _process(entry: Entry, find: Predictor, writers: Iterable[ResultWriter]) -> ImageResult:
+    """Find the objects of one image and write its files."""
+    image = open_image(entry.image.path)
+    result = ImageResult(
+        image_id=entry.image_id,
+        name=entry.name,
+        file_name=entry.image.file_name,
+        source=str(entry.image.path),
+        width=image.width,
+        height=image.height,
+        objects=find(image),
+    )
+    for writer in writers:
+        writer.write(result, image)
+    return result
+
+
+def _complete(result: ImageResult, writers: Iterable[ResultWriter]) -> None:
+    """Write the files of a finished image that are wanted now and were not then; needs no network."""
+    lacking = [writer for writer in writers if not all(path.exists() for path in writer.paths(result))]
+    if lacking:
+        image = open_image(result.source)
+        for writer in lacking:
+            writer.write(result, image)
+
+
+def _write_failures(root: Path, failures: dict[str, str]) -> None:
+    """``failures.json`` lists this run's failures; without any there is no such file."""
+    if failures:
+        write_json(root / FAILURES, [{"image": path, "reason": why} for path, why in failures.items()], indent=1)
+    else:
+        (root / FAILURES).unlink(missing_ok=True)
+
+
+def _raise_if_disk_error(error: Exception, root: Path) -> None:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        raise DataError(
+            f"cannot write results to {root}: {error}; finished images are kept, run again to go on"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or "no further message"
+    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"

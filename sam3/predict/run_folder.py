@@ -1,0 +1,183 @@
+"""The output folder of a run, and what it remembers so that an interrupted run goes on where it stopped.
+
+``run.json`` holds the settings and, for every image, its id and the name of its files. ``predictions/<name>.json``
+is written last of an image's files: where it exists and fits, the image is finished.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sam3.errors import DataError
+from sam3.io.files import write_json
+from sam3.predict.inputs import ImageFile, unique_names
+from sam3.predict.results import ImageResult
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.json"
+PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that changes what is found. Results of different settings never share a folder."""
+
+    checkpoint: str  # fingerprint of the weight file
+    prompts: dict[str, str]  # label -> phrase
+    score_threshold: float
+    max_detections: int  # per image and phrase; -1 = no limit
+    resolution: int
+    dtype: str
+
+    def differences(self, earlier: dict[str, Any]) -> list[str]:
+        """``name: earlier value -> value``, one entry per setting that differs."""
+        mine = json.loads(json.dumps(asdict(self)))
+        return [
+            f"{name}: {_short(earlier.get(name))} -> {_short(value)}"
+            for name, value in mine.items()
+            if value != earlier.get(name) or (isinstance(value, dict) and list(value) != list(earlier[name]))
+        ]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of the run."""
+
+    image_id: int
+    name: str  # of its files, without suffix
+    image: ImageFile
+
+
+class RunFolder:
+    """Reads and writes ``run.json`` and the per-image results."""
+
+    def __init__(self, root: Path, settings: RunSettings, remembered: list[dict[str, Any]]) -> None:
+        self.root = root
+        self.settings = settings
+        self._images = remembered  # {"image_id", "name", "source"} of all runs so far
+
+    @classmethod
+    def open(cls, root: str | Path, settings: RunSettings, *, overwrite: bool = False) -> "RunFolder":
+        """Take up the run in ``root``, or begin one.
+
+        Args:
+            overwrite: begin anew whatever lies there; results are replaced image by image.
+
+        Raises:
+            DataError: the folder holds results of other settings, or files of another origin under our names.
+        """
+        root = Path(root)
+        if root.exists() and not root.is_dir():
+            raise DataError(f"--output {root} is a file; a folder is needed")
+        earlier = _read_json(root / RUN_FILE)
+        if earlier is None:
+            if (root / PREDICTIONS).exists() and not overwrite:
+                raise DataError(
+                    f"--output {root} has a folder {PREDICTIONS!r} but no {RUN_FILE}, so it is not the output of an "
+                    "earlier run; choose another folder, or pass --overwrite to write into this one"
+                )
+            return cls(root, settings, [])
+        differences = settings.differences(earlier["settings"])
+        if overwrite:
+            return cls(root, settings, []) if differences else cls(root, settings, earlier["images"])
+        if differences:
+            raise DataError(
+                f"--output {root} holds the results of other settings ({'; '.join(differences)}); choose another "
+                "--output, or pass --overwrite to replace them"
+            )
+        return cls(root, settings, earlier["images"])
+
+    def enter(self, images: Sequence[ImageFile]) -> list[Entry]:
+        """Ids and names for ``images``; those of earlier runs are kept. Written to disk before any work."""
+        known = {image["source"]: image for image in self._images}
+        names = unique_names(images, {source: image["name"] for source, image in known.items()})
+        next_id = 1 + max((image["image_id"] for image in self._images), default=0)
+        for image in images:
+            if str(image.path) not in known:
+                self._images.append({"image_id": next_id, "name": names[image.path], "source": str(image.path)})
+                next_id += 1
+        write_json(self.root / RUN_FILE, {"settings": asdict(self.settings), "images": self._images}, indent=1)
+        ids = {image["source"]: image["image_id"] for image in self._images}
+        return [Entry(ids[str(image.path)], names[image.path], image) for image in images]
+
+    def finished(self, entry: Entry) -> ImageResult | None:
+        """The stored result, if the image was finished with these settings and its file has not changed since."""
+        stored = _read_json(self._result_path(entry.name))
+        if (
+            stored is None
+            or stored.get("settings") != self.digest
+            or stored.get("source_stamp") != _stamp(entry.image.path)
+        ):
+            return None
+        return ImageResult.from_dict(stored)
+
+    def store(self, result: ImageResult) -> None:
+        """Mark an image as finished; call it after all its other files are written."""
+        marks = {"settings": self.digest, "source_stamp": _stamp(Path(result.source))}
+        write_json(self._result_path(result.name), result.to_dict() | marks)
+
+    def results(self) -> Iterator[ImageResult]:
+        """Every finished image of this folder, earlier runs included, in the order of ids."""
+        for image in self._images:
+            stored = _read_json(self._result_path(image["name"]))
+            if stored is not None and stored.get("settings") == self.digest:
+                yield ImageResult.from_dict(stored)
+
+    @property
+    def digest(self) -> str:
+        """Short fingerprint of the settings."""
+        return hashlib.sha256(json.dumps(asdict(self.settings)).encode()).hexdigest()[:16]
+
+    def _result_path(self, name: str) -> Path:
+        return self.root / PREDICTIONS / f"{name}.json"
+
+
+def fingerprint(path: str | Path, *, blocks: int = 64, block_bytes: int = 65536) -> str:
+    """Fingerprint of a large file: its size and evenly spaced blocks, both ends included.
+
+    Weights trained differently differ nearly everywhere, so the blocks (4 MiB in all) tell them apart in no time.
+    A folder's fingerprint covers its files.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path)} {size}".encode())
+        with open(file, "rb") as stream:
+            for block in range(blocks):
+                stream.seek(max(0, size - block_bytes) * block // max(1, blocks - 1))
+                digest.update(stream.read(block_bytes))
+    return digest.hexdigest()[:16]
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Size and modification time of an image file; None when it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file of ours; None when there is none or it is damaged (then the image is done again)."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read and is ignored: %s", path, error)
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
