@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sam3.data.samples import Mask, Sample
 from sam3.errors import ConfigError
-from sam3.ops import rle
+from sam3.ops import images, rle
 from sam3.ops.boxes import box_xyxy_to_cxcywh
 
 _REFERENCE_RESOLUTION = 1008
@@ -96,10 +96,10 @@ def horizontal_flip(sample: Sample) -> Sample:
 def normalize(sample: Sample, mean: Sequence[float], std: Sequence[float]) -> Sample:
     """PIL image -> (3, H, W) float32, ``(value / 255 - mean) / std``; boxes -> cxcywh in [0, 1]."""
     height, width = sample.size
-    pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1).float() / 255
-    image = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    pixels = torch.from_numpy(np.array(sample.image)).permute(2, 0, 1)
     sides = torch.tensor([width, height, width, height], dtype=torch.float32)
-    return replace(sample.map_boxes(lambda boxes: box_xyxy_to_cxcywh(boxes) / sides), image=image)
+    sample = sample.map_boxes(lambda boxes: box_xyxy_to_cxcywh(boxes) / sides)
+    return replace(sample, image=images.normalize(pixels, mean, std))
 
 
 @dataclass(frozen=True)

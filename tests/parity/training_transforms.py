@@ -1,0 +1,294 @@
+"""Comparing transforms with their golden fixtures: what each fixture did, and how far ours is from it."""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sam3.data.image_dataset import ImageDataset
+from sam3.data.samples import Objects, Query, Sample, UnusableSample
+from sam3.data.transforms.compose import Compose
+from sam3.data.transforms.filters import RemoveCrowdedQueries, RemoveCrowds, RemoveEmptyObjects, keep_queries
+from sam3.data.transforms.geometric import (
+    RandomResize,
+    decode_mask,
+    horizontal_flip,
+    normalize,
+    pad,
+    resize,
+    resize_scales,
+)
+from sam3.data.transforms.presets import finetune, square_eval
+from sam3.data.transforms.prompts import JitterInputBoxes, TextToVisual, jitter_boxes
+from tests.parity.report import Row
+
+VALUE_LIMIT = 1e-5  # relative
+BYTE_LIMIT = 1.0 + 1e-3  # of 255; the last digits of a normalised float32 are not a byte
+
+_HALF = (0.5, 0.5, 0.5)  # mean and deviation of every shipped pipeline
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The files of one folder."""
+
+    directory: Path
+    transforms: dict[str, Any]
+    tensors: dict[str, Tensor]
+    loaders: dict[str, Any]
+    behaviour: dict[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Golden":
+        return cls(
+            directory=directory,
+            transforms=read_json(directory / "transforms.json"),
+            tensors=load_file(directory / "transforms.safetensors"),
+            loaders=read_json(directory / "coco_toy" / "expected_loaders.json"),
+            behaviour=read_json(directory / "dataset_behaviour.json"),
+        )
+
+    @property
+    def ann_file(self) -> Path:
+        return self.directory / "coco_toy" / "annotations.json"
+
+    def dataset(self, transforms: Callable = lambda sample, rng: sample, **options: Any) -> ImageDataset:
+        images = self.directory / "coco_toy" / "images"
+        return ImageDataset(images, self.ann_file, transforms, box_rule="reference", **options)
+
+
+def check_sample(golden: Golden, name: str, expected: dict[str, Any]) -> list[Row]:
+    """A fixture that is one data point before and after one transform or pipeline."""
+    apply = next((apply for prefix, apply in APPLY.items() if name.startswith(prefix)), None)
+    if apply is None:
+        return [Row(f"{name}: unknown fixture", float("nan"), 0)]
+    sample = golden.dataset().raw_sample(expected["datapoint_index"])
+    if "error" in expected:
+        return [exact_row(f"{name}: is refused", not refuses(lambda: apply(golden, sample, expected)))]
+    return compare(name, apply(golden, sample, expected), expected["result"], golden)
+
+
+def _decode(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
+    objects = sample.objects
+    masks = [decode_mask(mask, box, sample.size) for mask, box in zip(objects.masks, objects.boxes, strict=True)]
+    return replace(sample, objects=replace(objects, masks=masks))
+
+
+def _resize(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
+    return resize(_with_input_boxes(golden, sample), *expected["result"]["images"][0]["size_hw"])
+
+
+def _pad(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
+    """The borders are not written down; they follow from the size and from the first box."""
+    image = expected["result"]["images"][0]
+    shift = torch.tensor(image["objects"][0]["bbox"]) - sample.objects.boxes[0]
+    left, top = (round(value) for value in shift[:2].tolist())
+    height, width = image["size_hw"]
+    right, bottom = width - sample.size[1] - left, height - sample.size[0] - top
+    return pad(_with_input_boxes(golden, sample), left=left, top=top, right=right, bottom=bottom)
+
+
+def _with_input_boxes(golden: Golden, sample: Sample) -> Sample:
+    """The example boxes of some fixtures; padding on the right and below left them as they were given."""
+    given = golden.transforms["pad2.img10"]["result"]["queries"]
+    queries = [
+        replace(query, input_boxes=_input_boxes(entry), input_box_labels=_input_labels(entry))
+        for query, entry in zip(sample.queries, given, strict=True)
+    ]
+    return replace(sample, queries=queries)
+
+
+def _train_pipeline(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
+    """The shipped pipeline with the fixture's own scale and canvas."""
+    scale = int(re.search(r"sizes=\[(\d+)\]", expected["note"])[1])
+    shipped = finetune(expected["result"]["images"][0]["size_hw"][0]).transforms
+    pipeline = Compose([RandomResize((scale,)) if isinstance(step, RandomResize) else step for step in shipped])
+    return pipeline(sample, random.Random(expected["seed"]))
+
+
+def _val_pipeline(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
+    return square_eval(expected["result"]["images"][0]["size_hw"][0])(sample, random.Random(0))
+
+
+def _transform(transform: Callable[[Sample, random.Random], Sample]) -> Callable[[Golden, Sample, dict], Sample]:
+    return lambda golden, sample, expected: transform(sample, random.Random(expected["seed"]))
+
+
+APPLY: dict[str, Callable[[Golden, Sample, dict[str, Any]], Sample]] = {
+    "decode_rle.": _decode,
+    "filter_crowds.": _transform(RemoveCrowds()),
+    "filter_empty.": _transform(RemoveEmptyObjects()),
+    "filter_too_many.": _transform(RemoveCrowdedQueries(max_objects=1)),
+    "filter_all_removed.": lambda golden, sample, expected: keep_queries(sample, []),
+    "resize_square_": _resize,
+    "pad": _pad,
+    "hflip.": lambda golden, sample, expected: horizontal_flip(_with_input_boxes(golden, sample)),
+    "totensor_normalize.": lambda golden, sample, expected: normalize(
+        _with_input_boxes(golden, sample), mean=_HALF, std=_HALF
+    ),
+    "text_to_visual.": _transform(TextToVisual(probability=1.0)),
+    "train_pipeline.": _train_pipeline,
+    "val_pipeline.": _val_pipeline,
+}
+
+
+def compare(name: str, sample: Sample, expected: dict[str, Any], golden: Golden) -> list[Row]:
+    image = expected["images"][0]
+    structure = unequal(_sample_facts(sample), _golden_facts(expected))
+    rows = [exact_row(f"{name}: structure", structure)]
+    if structure:
+        return rows
+    boxes, areas = [entry["bbox"] for entry in image["objects"]], [entry["area"] for entry in image["objects"]]
+    rows.append(Row(f"{name}: boxes", relative(sample.objects.boxes, boxes), VALUE_LIMIT))
+    rows.append(Row(f"{name}: areas", relative(sample.objects.areas, areas), VALUE_LIMIT))
+    given = torch.cat([_input_boxes(entry) for entry in expected["queries"]])
+    if len(given):
+        input_boxes = torch.cat([query.input_boxes for query in sample.queries])
+        rows.append(Row(f"{name}: input boxes", relative(input_boxes, given), VALUE_LIMIT))
+    masks = [
+        (m, e["segment"]) for m, e in zip(sample.objects.masks, image["objects"], strict=True) if isinstance(m, Tensor)
+    ]
+    if masks:
+        rows.append(exact_row(f"{name}: mask pixels", sum(_mask_error(mask, entry, golden) for mask, entry in masks)))
+    if "tensor" in image:
+        rows.append(Row(f"{name}: image bytes", byte_error(sample.image, golden.tensors[image["tensor"]]), BYTE_LIMIT))
+    return rows
+
+
+def _sample_facts(sample: Sample) -> list[Any]:
+    masks = [m if m is None else "mask" if isinstance(m, Tensor) else "rle" for m in sample.objects.masks]
+    queries = [
+        [q.phrase, q.category_id, list(q.object_indices), q.is_exhaustive, q.input_box_labels.tolist()]
+        for q in sample.queries
+    ]
+    return [list(sample.size), list(sample.original_size), queries, sample.objects.is_crowd.int().tolist(), masks]
+
+
+def _golden_facts(expected: dict[str, Any]) -> list[Any]:
+    image, objects = expected["images"][0], expected["images"][0]["objects"]
+    masks = ["mask" if isinstance(entry["segment"], dict) else entry["segment"] for entry in objects]
+    queries = [
+        [
+            q["query_text"],
+            q["metadata"]["original_category_id"],
+            q["object_ids_output"],
+            q["is_exhaustive"],
+            _input_labels(q).tolist(),
+        ]
+        for q in expected["queries"]
+    ]
+    original_size = expected["queries"][0]["metadata"]["original_size"]
+    return [image["size_hw"], original_size, queries, [entry["is_crowd"] for entry in objects], masks]
+
+
+def _input_boxes(entry: dict[str, Any]) -> Tensor:
+    given = entry["input_bbox"]
+    return torch.tensor([] if given is None else given["values"]).reshape(-1, 4)
+
+
+def _input_labels(entry: dict[str, Any]) -> Tensor:
+    return torch.tensor(entry["input_bbox_label"] or [], dtype=torch.long)
+
+
+def _mask_error(mask: Tensor, entry: dict[str, Any], golden: Golden) -> int:
+    if "tensor" in entry:
+        return int((mask != golden.tensors[entry["tensor"]].bool()).sum())
+    return abs(int(mask.sum()) - entry["sum"])
+
+
+def byte_error(image: Any, expected: Tensor) -> float:
+    """Largest difference in grey levels; normalised images have mean and deviation one half."""
+    if isinstance(image, Tensor):
+        return float((image - expected).abs().max()) * 255 / 2
+    pixels = torch.tensor(list(image.tobytes())).view(image.height, image.width, 3)
+    return float((pixels - expected.int()).abs().max())
+
+
+def check_scales(expected: dict[str, list[int]]) -> list[Row]:
+    """The empty list of a small resolution is known defect 14; ours is not empty."""
+    rows = []
+    for key, scales in expected.items():
+        size, min_size, is_rounded = re.fullmatch(r"\((\d+), (\d+), (True|False)\)", key).groups()
+        ours = resize_scales(int(size), min_size=int(min_size), stride=128 if is_rounded == "True" else None)
+        error = unequal(list(ours), scales) if scales else not ours
+        rows.append(exact_row(f"random_resize_scales: {key}" + ("" if scales else " is not empty"), error))
+    return rows
+
+
+def check_jitter(golden: Golden, case: str, expected: dict[str, Any]) -> Row:
+    moved = jitter_boxes(
+        golden.tensors["noise_box.boxes"],
+        golden.tensors["noise_box.z"],
+        size=tuple(expected["im_size_hw"]),
+        std=expected["box_noise_std"],
+        max_shift=expected["box_noise_max"],
+        min_area=expected["min_box_area"],
+    )
+    return Row(f"noise_box: {case}", relative(moved, golden.tensors[f"noise_box.out.{case}"]), VALUE_LIMIT)
+
+
+def check_jitter_statistics(expected: dict[str, Any]) -> list[Row]:
+    """Spread of many draws; the limits are about five standard errors."""
+    count, box = expected["n"], torch.tensor(expected["box"], dtype=torch.float32)
+    jitter = JitterInputBoxes(std=expected["std"], max_shift=expected["max"])
+    query = Query("", 0, (), input_boxes=box.expand(count, 4), input_box_labels=torch.ones(count, dtype=torch.long))
+    moved = jitter(_blank_sample(query, size=1008), random.Random(0)).queries[0].input_boxes
+    shift = moved - box
+    clamped = (shift.abs() >= expected["max"] - 1e-3).float().mean(0)
+    return [
+        Row("noise_box_stats: deviation", relative(shift.std(0), expected["sd"]), 0.03),
+        Row(
+            "noise_box_stats: share at the limit",
+            float((clamped - torch.tensor(expected["frac_clamped"])).abs().max()),
+            0.02,
+        ),
+    ]
+
+
+def _blank_sample(query: Query, size: int) -> Sample:
+    none = torch.zeros(0, 4)
+    objects = Objects(boxes=none, areas=none[:, 0], is_crowd=none[:, 0].bool(), masks=[])
+    return Sample(torch.zeros(3, size, size), objects, [query], 0, "", (size, size))
+
+
+def exact_row(quantity: str, count: int | bool) -> Row:
+    """A row that allows no unequal entry."""
+    return Row(quantity, float(count), 0.0)
+
+
+def refuses(action: Callable[[], Any]) -> bool:
+    try:
+        action()
+    except UnusableSample:
+        return True
+    return False
+
+
+def unequal(ours: Any, golden: Any) -> int:
+    """Number of entries that differ between two nested lists."""
+    if isinstance(ours, list) and isinstance(golden, list):
+        common = sum(unequal(first, second) for first, second in zip(ours, golden, strict=False))
+        return common + abs(len(ours) - len(golden))
+    return int(ours != golden)
+
+
+def relative(ours: Any, golden: Any) -> float:
+    """Largest difference, relative to the largest golden value; NaN if the shapes differ."""
+    ours, golden = torch.as_tensor(ours, dtype=torch.float64), torch.as_tensor(golden, dtype=torch.float64)
+    if ours.numel() != golden.numel():
+        return float("nan")
+    if not golden.numel():
+        return 0.0
+    difference = (ours.flatten() - golden.flatten()).abs().max()
+    return float(difference / golden.abs().max().clamp(min=1e-12))
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
