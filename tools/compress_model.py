@@ -1,0 +1,13 @@
+#!/usr/bin/env python
+"""Training checkpoint to a small weight file; the same as ``sam3 compress``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs from a clone that is not installed
+
+from sam3.errors import run_command
+from sam3.export.compress import main
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
