@@ -1,0 +1,218 @@
+"""Weights between files and the model: one reader for every layout, one loader that never leaves a tensor unset.
+
+``read_checkpoint`` gives the tensors of a file our names, ``load_into`` copies them into a model and
+raises unless every tensor of the model is met, ``save_weights`` writes them.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sam3.errors import CheckpointError
+from sam3.io.checkpoint_files import read_weight_file, write_weight_file
+from sam3.io.checkpoint_layouts import NamedWeights, name_weights
+from sam3.io.model_card import ModelCard
+from sam3.io.transformers_names import SECOND_NECK, to_transformers
+
+__all__ = ["Checkpoint", "LoadReport", "ModelCard", "load_into", "read_checkpoint", "save_weights"]
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+LAYOUTS = ("sam3", "transformers", "transformers video")
+_OPTIONAL_PARTS = (SECOND_NECK, "segmentation_head.")  # models may be built without them
+
+
+@dataclass
+class Checkpoint:
+    """A weight file, read and renamed."""
+
+    path: Path
+    layout: str
+    state_dict: dict[str, Tensor]  # names of the image model, as stored (half precision stays half), on the CPU
+    tracker_state: dict[str, Tensor] = field(default_factory=dict)
+    card: ModelCard | None = None
+    rotary_tables: list[str] = field(default_factory=list)  # in the file; the model computes its own
+    unused: list[str] = field(default_factory=list)  # of parts that no model of ours has
+    may_be_missing: tuple[str, ...] = ()  # patterns of names that this layout never holds
+
+
+@dataclass
+class LoadReport:
+    """What became of each tensor of a file and of the model."""
+
+    path: Path
+    layout: str
+    matched: int  # tensors of the model met by the file, its rotary tables included
+    total: int
+    unset: list[str] = field(default_factory=list)  # allowed to be missing; keep their initial values
+    unused: list[str] = field(default_factory=list)  # of parts that this model was built without
+    unexpected: list[str] = field(default_factory=list)  # of no known part
+
+    def __str__(self) -> str:
+        text = f"weights '{self.path}' (layout: {self.layout}): matched {self.matched} / {self.total}"
+        for count, what in (
+            (self.unset, "not in the file, left at their initial values"),
+            (self.unused, "unused, of parts that this model does not have"),
+            (self.unexpected, "UNEXPECTED and ignored"),
+        ):
+            text += f"; {len(count)} {what} (first: {count[0]})" if count else ""
+        return text
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read weights of any known layout; nothing in the file can run code.
+
+    Args:
+        path: ``sam3.pt`` as released, a file of ours, a bare state dict, safetensors, a SAM 3.1 file, or a
+            folder of ``transformers`` or with sharded safetensors.
+
+    Raises:
+        CheckpointError: missing, empty, truncated, unsafe or of no known layout.
+    """
+    path = Path(path).expanduser()
+    file = read_weight_file(path)
+    try:
+        named: NamedWeights = name_weights(file.tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"weights '{path}': {error}") from error
+    return Checkpoint(
+        path=path,
+        layout=named.layout,
+        state_dict=named.image,
+        tracker_state=named.tracker,
+        card=file.card,
+        rotary_tables=named.rotary_tables,
+        unused=named.unused,
+        may_be_missing=named.may_be_missing,
+    )
+
+
+def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: Sequence[str] = ()) -> LoadReport:
+    """Copy a checkpoint into the image model, converting to the dtype and device of each of its tensors.
+
+    Nothing is copied unless everything fits. The report is logged, loudly if the file holds tensors of
+    no known part.
+
+    Args:
+        model: the image model; it may lack the second neck or the segmentation head.
+        checkpoint: from :func:`read_checkpoint`.
+        allow_missing: regular expressions of whole names that the file need not hold.
+
+    Raises:
+        CheckpointError: a tensor of the model is missing from the file or has another shape there; names
+            the file and the first such tensor.
+    """
+    own, given = model.state_dict(), checkpoint.state_dict
+    allowed = [re.compile(pattern) for pattern in (*checkpoint.may_be_missing, *allow_missing)]
+    missing = [name for name in own if name not in given]
+    unset = [name for name in missing if any(pattern.fullmatch(name) for pattern in allowed)]
+    _require_fit(checkpoint, own, [name for name in missing if name not in unset])
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if name in given:
+                tensor.copy_(given[name])
+    report = _report(checkpoint, own, unset)
+    logger.log(logging.WARNING if report.unexpected else logging.INFO, "%s", report)
+    return report
+
+
+def save_weights(
+    path: str | Path,
+    state_dict: Mapping[str, Tensor],
+    card: ModelCard | None,
+    *,
+    dtype: str = "fp32",
+    prefix: str = "",
+    rotary_tables: Mapping[str, Tensor] | None = None,
+    layout: str = "sam3",
+) -> None:
+    """Write the image model's weights with its card, atomically.
+
+    Args:
+        path: ``.pt``, ``.pth`` or ``.safetensors``.
+        state_dict: names of the image model, without prefix.
+        card: stored beside the tensors; None leaves it out.
+        dtype: ``fp32``, ``fp16`` or ``bf16``, of all floating tensors.
+        prefix: put before every name, for example ``detector.`` as in the released file ("sam3" layout only).
+        rotary_tables: complex tables by name (``...attn.freqs_cis``) for programs that read them from the
+            file, as the reference does; never converted.
+        layout: ``sam3`` (our names), ``transformers`` (image model) or ``transformers video``.
+
+    Raises:
+        CheckpointError: unknown suffix, dtype or layout, or a value that fp16 cannot hold.
+    """
+    if dtype not in DTYPES:
+        raise CheckpointError(f"unknown weight precision {dtype!r}; expected {', '.join(DTYPES)}")
+    if layout not in LAYOUTS:
+        raise CheckpointError(f"unknown layout {layout!r}; expected {', '.join(LAYOUTS)}")
+    if layout != "sam3" and (prefix or rotary_tables):
+        raise CheckpointError(f"layout {layout!r} has fixed names and no rotary tables; leave both options out")
+    tensors = {name: _convert(name, tensor, DTYPES[dtype]) for name, tensor in state_dict.items()}
+    if layout == "sam3":
+        tables = {name: table.detach().cpu() for name, table in (rotary_tables or {}).items()}
+        tensors = {prefix + name: tensor for name, tensor in (tensors | tables).items()}
+    else:
+        tensors = to_transformers(tensors, video_file=layout == "transformers video")
+    write_weight_file(Path(path).expanduser(), tensors, card)
+
+
+def _require_fit(checkpoint: Checkpoint, own: Mapping[str, Tensor], missing: list[str]) -> None:
+    given, where = checkpoint.state_dict, f"weights '{checkpoint.path}' (layout: {checkpoint.layout})"
+    if not own.keys() & given.keys():
+        first = next(iter(given or checkpoint.tracker_state), None)
+        raise CheckpointError(f"{where}: no tensor is of the image model (first in the file: {first!r})")
+    if missing:
+        only_neck = all(name.startswith(SECOND_NECK) for name in missing)
+        remedy = "It has no second neck: build with enable_inst_interactivity=False."
+        raise CheckpointError(
+            f"{where}: {len(missing)} of {len(own)} tensors of this model are not in the file (first: {missing[0]!r}). "
+            + (remedy if only_neck else "Is the file incomplete, or of another model size?")
+        )
+    unlike = [name for name, tensor in own.items() if name in given and given[name].shape != tensor.shape]
+    if unlike:
+        first = unlike[0]
+        raise CheckpointError(
+            f"{where}: {len(unlike)} of {len(own)} tensors have another shape (first: {first!r} is "
+            f"{tuple(given[first].shape)} in the file and {tuple(own[first].shape)} in this model). "
+            "Was the model built with the configuration of these weights?"
+        )
+    if on_meta := [name for name, tensor in own.items() if tensor.is_meta]:
+        raise CheckpointError(
+            f"{where}: the model is on the meta device (first: {on_meta[0]!r}) and cannot hold weights"
+        )
+
+
+def _report(checkpoint: Checkpoint, own: Mapping[str, Tensor], unset: list[str]) -> LoadReport:
+    extra = [name for name in checkpoint.state_dict if name not in own]
+    absent = tuple(part for part in _OPTIONAL_PARTS if not any(name.startswith(part) for name in own))
+    unused = [name for name in extra if name.startswith(absent)] if absent else []
+    tables = len(checkpoint.rotary_tables)
+    return LoadReport(
+        path=checkpoint.path,
+        layout=checkpoint.layout,
+        matched=len(own) - len(unset) + tables,
+        total=len(own) + tables,
+        unset=unset,
+        unused=unused + [f"tracker.{name}" for name in checkpoint.tracker_state] + checkpoint.unused,
+        unexpected=[name for name in extra if name not in set(unused)],
+    )
+
+
+def _convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """On the CPU, of ``dtype`` if it is a floating tensor."""
+    tensor = tensor.detach().cpu()
+    if not tensor.is_floating_point():
+        return tensor
+    converted = tensor.to(dtype)
+    if dtype == torch.float16 and (converted.isinf() & tensor.isfinite()).any():
+        largest = tensor[tensor.isfinite()].abs().max()
+        raise CheckpointError(
+            f"tensor {name!r} holds {largest:.3g}, beyond the range of fp16 (65504); use bf16 or fp32"
+        )
+    return converted
