@@ -30,10 +30,12 @@ class Rule:
     """
 
     schedule: AnySchedule
-    param_names: Sequence[str] = ()
+    param_names: Sequence[str] | None = None
     """Unix patterns of full parameter names."""
-    module_classes: Sequence[str] = ()
+    module_classes: Sequence[str] | None = None
     """Dotted names of classes (``torch.nn.LayerNorm``); their own parameters, subclasses excluded."""
+    name: str = ""
+    """For messages and curves; the patterns by default."""
 
     @property
     def is_default(self) -> bool:
@@ -41,7 +43,7 @@ class Rule:
 
     @property
     def label(self) -> str:
-        return "default" if self.is_default else ", ".join([*self.param_names, *self.module_classes])
+        return self.name or ", ".join([*(self.param_names or ()), *(self.module_classes or ())]) or "default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,12 +200,12 @@ def _claim(option: str, rules: Sequence[Rule], model: nn.Module, names: Sequence
 def _matching(key: str, rule: Rule, model: nn.Module, names: Sequence[str]) -> set[str]:
     """Names that the patterns and classes of a rule select."""
     selected: set[str] = set()
-    for pattern in rule.param_names:
+    for pattern in rule.param_names or ():
         found = [name for name in names if fnmatchcase(name, pattern)]
         if not found:
             raise ConfigError(f"{key}: pattern {pattern!r} matches no parameter of the model (first: {names[0]!r})")
         selected.update(found)
-    for class_name in rule.module_classes:
+    for class_name in rule.module_classes or ():
         found = _owned_by(model, _find_class(key, class_name))
         if not found:
             raise ConfigError(f"{key}: no module of the model is a {class_name} with parameters")
