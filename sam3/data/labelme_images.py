@@ -82,19 +82,17 @@ def find_image_file(annotation: LabelmeFile) -> Path:
     taken (upper and lower case, and Unicode forms, count as equal), then one named like the annotation itself.
     """
     folder = annotation.path.parent
-    beside = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if annotation.image_path is not None:
-        as_posix = annotation.image_path.replace("\\", "/")
-        for candidate in (folder / annotation.image_path, folder / as_posix):
-            if _is_file(candidate):
-                return candidate
-        name = _comparable(PurePosixPath(as_posix).name)
-        for candidate in beside:
-            if _comparable(candidate.name) == name:
-                return candidate
-    for candidate in beside:
-        if candidate.stem == annotation.path.stem:
-            return candidate
+    as_posix = (annotation.image_path or "").replace("\\", "/")
+    for candidate in (annotation.image_path, as_posix, PurePosixPath(as_posix).name):
+        if candidate and _is_file(folder / candidate):
+            return folder / candidate
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    for image in images:
+        if _comparable(image.name) == _comparable(PurePosixPath(as_posix).name):
+            return image
+    for image in images:
+        if image.stem == annotation.path.stem:
+            return image
     wanted = "it names no image" if annotation.image_path is None else f"image {annotation.image_path!r} does not exist"
     raise DataError(
         f"{wanted}, and no image '{annotation.path.stem}.*' lies beside it; put it there or mend 'imagePath'"
@@ -107,7 +105,8 @@ def _inspect(file: Path, data: bytes, *, embedded_as: str | None = None) -> Sour
         with Image.open(io.BytesIO(data)) as image:
             is_turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
             kind = image.format or ""
-            width, height = ImageOps.exif_transpose(image).size  # decodes the pixels
+            image.load()  # decodes every pixel: a truncated file shows itself here
+            width, height = (ImageOps.exif_transpose(image) if is_turned else image).size
     except Exception as error:  # decoders raise almost anything on damaged files
         raise DataError(f"{called} cannot be read as an image: {error}") from None
     return SourceImage(

@@ -1,9 +1,9 @@
 """Divide images into train and val: by seed, stratified by class, groups kept whole.
 
-In order of importance: images of one group are on one side; every class that occurs in at least two
-groups is on both sides, when one arrangement can do that for all of them; the number of training images is
-the share asked for; every class is divided in about that share. Images without objects count as a class of
-their own.
+In order of importance: images of one group, and images of equal content, are on one side; every class that
+occurs in at least two groups is on both sides, when one arrangement can do that for all of them; the number
+of training images is the share asked for; every class is divided in about that share. Images without
+objects count as a class of their own.
 
 The same images, share and seed always give the same division, on every machine.
 """
@@ -23,6 +23,7 @@ class SplitItem:
     """One image."""
 
     group: str
+    content: str  # a digest: images of equal content count as one group
     classes: frozenset[str]  # of its objects; empty for a negative
 
 
@@ -33,12 +34,29 @@ def split_train(items: Sequence[SplitItem], train_fraction: float, seed: int) ->
     """
     if not items or train_fraction in (0.0, 1.0):
         return [train_fraction == 1.0] * len(items)
-    division = _Division(_gather(items, seed), train_fraction)
+    names = _whole_groups(items)
+    division = _Division(_gather(items, names, seed), train_fraction)
     division.stratify()
     division.cover_both_sides(random.Random(seed))
     division.balance()
     side = {group.name: in_train for group, in_train in zip(division.groups, division.in_train, strict=True)}
-    return [side[item.group] for item in items]
+    return [side[name] for name in names]
+
+
+def _whole_groups(items: Sequence[SplitItem]) -> list[str]:
+    """For each item the name of its group, after groups that share an image are joined: the first name in order."""
+    joined: dict[str, str] = {}  # name -> an earlier name of the same group
+
+    def first_name(name: str) -> str:
+        while name in joined:
+            name = joined[name]
+        return name
+
+    group_of_content: dict[str, str] = {}
+    for item in items:
+        names = sorted({first_name(item.group), first_name(group_of_content.setdefault(item.content, item.group))})
+        joined.update(dict.fromkeys(names[1:], names[0]))
+    return [first_name(item.group) for item in items]
 
 
 @dataclass
@@ -48,12 +66,12 @@ class _Group:
     counts: Counter[Hashable] = field(default_factory=Counter)  # class -> images that show it
 
 
-def _gather(items: Iterable[SplitItem], seed: int) -> list[_Group]:
+def _gather(items: Iterable[SplitItem], names: Iterable[str], seed: int) -> list[_Group]:
     """Groups, large ones first since the small ones can even out what they leave; equal ones in an order that depends
     on nothing but their names and the seed."""
     groups: dict[str, _Group] = {}
-    for item in items:
-        group = groups.setdefault(item.group, _Group(item.group))
+    for item, name in zip(items, names, strict=True):
+        group = groups.setdefault(name, _Group(name))
         group.size += 1
         group.counts.update([*(item.classes or [_NEGATIVE]), _ANY])
 

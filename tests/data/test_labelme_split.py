@@ -11,7 +11,10 @@ from sam3.data.labelme_split import SplitItem, split_train
 
 def items_of(*classes: str, group: str | None = None) -> list[SplitItem]:
     """One image per argument, its letters are its classes; each image its own group unless told otherwise."""
-    return [SplitItem(group or f"image{index}", frozenset(letters)) for index, letters in enumerate(classes)]
+    return [
+        SplitItem(group or f"image{index}", f"{group}{index}", frozenset(letters))
+        for index, letters in enumerate(classes)
+    ]
 
 
 def classes_on(items: list[SplitItem], sides: list[bool], side: bool) -> set[str]:
@@ -35,7 +38,12 @@ def is_possible(items: list[SplitItem]) -> bool:
 
 
 FOLDERS = st.lists(
-    st.builds(SplitItem, st.sampled_from([f"g{i}" for i in range(8)]), st.frozensets(st.sampled_from("abcde"))),
+    st.builds(
+        SplitItem,
+        st.sampled_from([f"g{i}" for i in range(8)]),
+        st.uuids().map(str),
+        st.frozensets(st.sampled_from("abcde")),
+    ),
     min_size=1,
     max_size=14,
 )
@@ -112,6 +120,16 @@ def test_groups_of_unequal_size_come_as_close_as_they_can():
     assert sum(split_train(items, 0.8, 0)) in (15, 16, 17)
 
 
+def test_images_of_equal_content_and_the_groups_they_link_stay_together():
+    pairs = [("a", "1"), ("b", "2"), ("b", "3"), ("c", "3"), ("d", "4"), ("d", "1"), ("e", "5"), ("f", "1")]
+    items = [SplitItem(group, content, frozenset("x")) for group, content in pairs]
+    for seed in range(10):
+        a, b, b_too, c, d, d_too, e, f = split_train(items, 0.5, seed)
+        assert a == d == d_too == f
+        assert b == b_too == c
+        assert len({a, b, e}) == 2
+
+
 @pytest.mark.parametrize(("fraction", "expected"), [(1.0, [True] * 4), (0.0, [False] * 4)])
 def test_all_on_one_side_on_request(fraction, expected):
     assert split_train(items_of("a", "a", "b", ""), fraction, 0) == expected
@@ -122,6 +140,6 @@ def test_no_images():
 
 
 def test_a_large_folder_is_quick():
-    items = [SplitItem(f"i{n}", frozenset({f"c{n % 200}", f"c{n * 7 % 90}"})) for n in range(20000)]
+    items = [SplitItem(f"i{n}", f"{n}", frozenset({f"c{n % 200}", f"c{n * 7 % 90}"})) for n in range(20000)]
     sides = split_train(items, 0.8, 0)
     assert sum(sides) == 16000
