@@ -18,7 +18,7 @@ from sam3.data.transforms.compose import Compose
 from sam3.data.transforms.filters import RemoveCrowdedQueries, RemoveCrowds, RemoveEmptyObjects, keep_queries
 from sam3.data.transforms.geometric import (
     RandomResize,
-    decode_mask,
+    decode_masks,
     horizontal_flip,
     normalize,
     pad,
@@ -75,12 +75,6 @@ def check_sample(golden: Golden, name: str, expected: dict[str, Any]) -> list[Ro
     return compare(name, apply(golden, sample, expected), expected["result"], golden)
 
 
-def _decode(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
-    objects = sample.objects
-    masks = [decode_mask(mask, box, sample.size) for mask, box in zip(objects.masks, objects.boxes, strict=True)]
-    return replace(sample, objects=replace(objects, masks=masks))
-
-
 def _resize(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
     return resize(_with_input_boxes(golden, sample), *expected["result"]["images"][0]["size_hw"])
 
@@ -122,7 +116,7 @@ def _transform(transform: Callable[[Sample, random.Random], Sample]) -> Callable
 
 
 APPLY: dict[str, Callable[[Golden, Sample, dict[str, Any]], Sample]] = {
-    "decode_rle.": _decode,
+    "decode_rle.": lambda golden, sample, expected: decode_masks(sample),
     "filter_crowds.": _transform(RemoveCrowds()),
     "filter_empty.": _transform(RemoveEmptyObjects()),
     "filter_too_many.": _transform(RemoveCrowdedQueries(max_objects=1)),

@@ -59,6 +59,11 @@ def decode_mask(mask: Mask, box: Tensor, size: tuple[int, int]) -> Tensor | None
     return decoded if decoded.any() else _filled_box(box, size)
 
 
+def decode_masks(sample: Sample) -> Sample:
+    """The sample with every annotated mask as a tensor; see :func:`decode_mask`."""
+    return replace(sample, objects=replace(sample.objects, masks=_map_masks(sample, lambda mask: mask)))
+
+
 def resize(sample: Sample, height: int, width: int) -> Sample:
     """Image bilinear with antialiasing; masks too, then rounded half to even; boxes and areas in proportion."""
     old_height, old_width = sample.size
@@ -140,13 +145,13 @@ class RandomHorizontalFlip:
 
 @dataclass(frozen=True)
 class Normalize:
-    """The last step: PIL image to normalised tensor, boxes to the format of the network."""
+    """The last step: PIL image to normalised tensor, boxes to the format of the network, masks decoded."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def __call__(self, sample: Sample, rng: random.Random) -> Sample:
-        return normalize(sample, self.mean, self.std)
+        return normalize(decode_masks(sample), self.mean, self.std)
 
 
 def _map_masks(sample: Sample, change: Callable[[Tensor], Tensor]) -> list[Mask] | None:

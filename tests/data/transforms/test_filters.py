@@ -1,0 +1,69 @@
+"""What is dropped, what stays, and that indices follow."""
+
+import random
+
+import pytest
+import torch
+
+from sam3.data.samples import Query, UnusableSample
+from sam3.data.transforms.filters import (
+    RemoveCrowdedQueries,
+    RemoveCrowds,
+    RemoveEmptyObjects,
+    keep_objects,
+    keep_queries,
+)
+from tests.data.transforms.samples import make_sample
+
+BOXES = [[0, 0, 5, 5], [5, 5, 9, 9], [1, 1, 1, 8], [2, 2, 6, 6]]
+QUERIES = [Query("a", 1, (0, 1)), Query("b", 2, (2, 3)), Query("c", 3, ())]
+
+
+@pytest.fixture
+def sample():
+    return make_sample(BOXES, QUERIES, crowds=[0, 1])
+
+
+def _indices(sample):
+    return [query.object_indices for query in sample.queries]
+
+
+def test_crowds_go_and_leave_an_exhaustive_negative(sample):
+    result = RemoveCrowds()(sample, random.Random(0))
+    assert _indices(result) == [(), (0, 1), ()]
+    assert result.queries[0].is_exhaustive
+    assert result.objects.boxes.tolist() == BOXES[2:]
+    assert result.objects.masks == sample.objects.masks[2:]
+    assert _indices(sample) == [(0, 1), (2, 3), ()]
+
+
+def test_objects_without_area_go(sample):
+    result = RemoveEmptyObjects()(sample, random.Random(0))
+    assert _indices(result) == [(0, 1), (2,), ()]
+    assert len(result.objects) == 3
+
+
+def test_crowded_queries_go_with_their_objects(sample):
+    result = RemoveCrowdedQueries(1)(sample, random.Random(0))
+    assert [query.phrase for query in result.queries] == ["c"]
+    assert len(result.objects) == 0
+    assert len(RemoveCrowdedQueries(2)(sample, random.Random(0)).queries) == 3
+
+
+def test_no_query_left_is_an_unusable_sample(sample):
+    with pytest.raises(UnusableSample, match="ü.png: no query is left"):
+        keep_queries(sample, [])
+
+
+def test_an_object_of_two_queries_stays_with_the_other():
+    shared = make_sample(BOXES[:2], [Query("a", 1, (0, 1)), Query("b", 2, (1,))])
+    result = keep_queries(shared, shared.queries[1:])
+    assert _indices(result) == [(0,)]
+    assert result.objects.boxes.tolist() == BOXES[1:2]
+
+
+def test_no_objects_and_no_masks():
+    assert len(keep_objects(make_sample([]), []).objects) == 0
+    result = keep_objects(make_sample(BOXES, QUERIES, masks=None), [True, False, False, True])
+    assert result.objects.masks is None
+    assert torch.equal(result.objects.boxes, torch.tensor(BOXES).float()[[0, 3]])
