@@ -69,9 +69,9 @@ def build_sam3_image_model(
     with torch.device("meta"):
         model = Sam3Image(model_config, bpe_path=bpe_path)
     model.to_empty(device=target)
-    if checkpoint is None:
+    if checkpoint is None or checkpoint.may_be_missing:
         initialize_weights(model)
-    else:
+    if checkpoint is not None:
         _load(model, checkpoint)
     set_activation_checkpointing(model, activation_checkpointing)
     model.train(not eval_mode)

@@ -1,0 +1,122 @@
+import hashlib
+import json
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam3.config import ModelConfig, tiny
+from sam3.errors import CheckpointError, ConfigError
+from sam3.model.detector.detector import Sam3Image
+from sam3.model_builder import build_sam3_image_model
+
+# Of the sorted lines "key [shape]" of the released detector without its rotary tables.
+RELEASED_DIGEST = "8fa70c50ba06248bb9d320b8337a654148e23aa96677c5dc8fe6ed6057905d72"
+RELEASED_PARAMETERS = 840_509_750
+SECOND_NECK_PARAMETERS = 7_802_112
+
+
+def released(**options: object) -> Sam3Image:
+    """The released network without storage."""
+    with torch.device("meta"):
+        return build_sam3_image_model(load_from_HF=False, device="meta", **options)
+
+
+def digest(model: Sam3Image) -> str:
+    lines = sorted(f"{name} {list(value.shape)}" for name, value in model.state_dict().items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_released_keys_and_shapes() -> None:
+    start = time.monotonic()
+    model = released()
+    assert time.monotonic() - start < 20
+    assert len(model.state_dict()) == len(list(model.parameters())) == 1102
+    assert sum(p.numel() for p in model.parameters()) == RELEASED_PARAMETERS
+    assert digest(model) == RELEASED_DIGEST
+
+
+def test_second_neck() -> None:
+    plain, with_neck = released().state_dict(), released(enable_inst_interactivity=True).state_dict()
+    more = {name: value for name, value in with_neck.items() if name not in plain}
+    assert len(more) == 22
+    assert all(name.startswith("backbone.vision_backbone.sam2_convs.") for name in more)
+    assert sum(value.numel() for value in more.values()) == SECOND_NECK_PARAMETERS
+
+
+def test_equals_the_manifest(shared: Path) -> None:
+    manifest = json.loads((shared / "spec" / "manifest_image_model.json").read_text())["tensors"]
+    wanted = {name: tuple(entry["shape"]) for name, entry in manifest.items() if not name.endswith("freqs_cis")}
+    found = {name: tuple(value.shape) for name, value in released(enable_inst_interactivity=True).state_dict().items()}
+    assert found == wanted
+
+
+def test_no_rotary_table_appears_after_a_forward_pass() -> None:
+    model = build_sam3_image_model(load_from_HF=False, config="tiny", device="cpu")
+    before = set(model.state_dict())
+    with torch.no_grad():
+        model.encode_image(torch.zeros(1, 3, 112, 112))
+    assert set(model.state_dict()) == before
+
+
+def test_modes_and_options() -> None:
+    model = build_sam3_image_model(load_from_HF=False, config="tiny", device="cpu")
+    assert not model.training
+    assert model.device == torch.device("cpu")
+    assert model.card is None
+    assert build_sam3_image_model(load_from_HF=False, config=tiny(), device="cpu", eval_mode=False).training
+    assert build_sam3_image_model(config="tiny", device="cpu", enable_segmentation=False).segmentation_head is None
+    checkpointed = build_sam3_image_model(config="tiny", device="cpu", activation_checkpointing=True)
+    assert checkpointed.transformer.decoder.layers.activation_checkpointing
+
+
+def test_the_seed_decides_random_weights() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        states.append(build_sam3_image_model(config="tiny", device="cpu").state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_resolution_is_rounded_up_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        model = build_sam3_image_model(config="tiny", device="cpu", resolution=100)
+    assert model.config.vision.image_size == 112
+    assert "100" in caplog.text
+    caplog.clear()
+    assert released(resolution=504).config.vision.image_size == 504
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"config": "huge"}, "huge"), ({"device": "cpus"}, "cpus"), ({"resolution": 0}, "positive")],
+)
+def test_wrong_arguments_are_named(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_sam3_image_model(**({"config": "tiny", "device": "cpu"} | options))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises((CheckpointError, FileNotFoundError), match=r"absent\.pt"):
+        build_sam3_image_model(tmp_path / "absent.pt", config="tiny", device="cpu")
+
+
+def test_weights_and_shape_come_back_from_a_file(tmp_path: Path) -> None:
+    from sam3.io.checkpoint import ModelCard, save_weights
+
+    shape: ModelConfig = replace(tiny(), detector=replace(tiny().detector, num_queries=5))
+    model = build_sam3_image_model(config=shape, device="cpu")
+    card = ModelCard(
+        class_names=["red circle"], prompts=["red circle"], resolution=112, model_config=model.config.to_dict()
+    )
+    save_weights(tmp_path / "weights.safetensors", model.state_dict(), card)
+    loaded = build_sam3_image_model(tmp_path / "weights.safetensors", device="cpu")
+    assert loaded.config == shape  # carried by the file, so the default preset is not meant
+    assert loaded.card.class_names == ["red circle"]
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+    with pytest.raises(CheckpointError):
+        build_sam3_image_model(tmp_path / "weights.safetensors", config="tiny", device="cpu")
