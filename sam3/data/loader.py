@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam3.data.collate import collate
 from sam3.data.samples import Sample
-from sam3.errors import ConfigError, DataError
+from sam3.errors import ConfigError, DataError, UserError
 from sam3.structures import Batch
 
 _log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class Loader:
         self._keys.start_step = start_step
         for loaded in self._batches:
             if loaded.error is not None:
-                raise loaded.error
+                raise DataError(loaded.error)
             self._report(loaded.skipped)
             yield loaded.batch
 
@@ -199,7 +199,7 @@ class _LoadedBatch:
 
     batch: Batch | None = None
     skipped: tuple[str, ...] = ()
-    error: DataError | None = None
+    error: str | None = None
 
     def pin_memory(self) -> "_LoadedBatch":
         """Called by the data loader."""
@@ -207,8 +207,8 @@ class _LoadedBatch:
 
 
 class _BatchSource(Dataset):
-    """One item is one collated batch. An error of the user is sent as a value: raised in a worker, it would
-    reach the main process as a text full of tracebacks."""
+    """One item is one collated batch. An error of the user is sent as a text: raised in a worker, it would reach the
+    main process full of tracebacks, and an exception kept alive by its own traceback delays the end of the workers."""
 
     def __init__(self, dataset: SampleSource) -> None:
         self.dataset = dataset
@@ -218,8 +218,8 @@ class _BatchSource(Dataset):
         try:
             samples = [self.dataset.sample(index, epoch) for index in indices]
             return _LoadedBatch(collate(samples), tuple(reason for sample in samples for reason in sample.skipped))
-        except DataError as error:
-            return _LoadedBatch(error=DataError(str(error)))
+        except UserError as error:
+            return _LoadedBatch(error=str(error))
 
 
 def _as_is(value: _LoadedBatch) -> _LoadedBatch:
