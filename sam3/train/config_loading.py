@@ -13,7 +13,8 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -231,20 +232,26 @@ def _merge_onto_schema(composed: DictConfig) -> DictConfig:
         raise ConfigError(_explain(error)) from error
 
 
-def _unknown_keys(node: Any, schema: type, prefix: str) -> Iterator[str]:
+def _unknown_keys(node: Any, schema: Any, prefix: str) -> Iterator[str]:
+    """Full names of keys below ``node`` that its ``schema``, a field annotation, does not have."""
     if not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation():
         return
-    types = {f.name: _dataclass_of(f.type) for f in fields(schema)}
-    for key in node:
-        if key not in types:
-            yield f"{prefix}{key}"
-        elif types[key] is not None:
-            yield from _unknown_keys(node._get_node(key), types[key], f"{prefix}{key}.")
+    if get_origin(schema) is dict:
+        for key in node:
+            yield from _unknown_keys(node._get_node(key), get_args(schema)[1], f"{prefix}{key}.")
+    elif settings := _dataclass_of(schema):
+        types = {f.name: f.type for f in fields(settings)}
+        for key in node:
+            if key in types:
+                yield from _unknown_keys(node._get_node(key), types[key], f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
 
 
 def _dataclass_of(annotation: Any) -> type | None:
     """The dataclass of a field annotated ``X`` or ``X | None``."""
-    return next((kind for kind in (annotation, *get_args(annotation)) if is_dataclass(kind)), None)
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next((kind for kind in kinds if is_dataclass(kind)), None)
 
 
 def _describe_unknown(key: str) -> str:

@@ -103,7 +103,7 @@ class DataConfig:
 class LossConfig:
     """Arguments of :class:`sam3.train.losses.criterion.Criterion`."""
 
-    terms: dict[str, Any] = MISSING  # name -> _target_ node of a sam3.train.losses.terms.LossTerm
+    terms: dict[str, Any] = field(default_factory=dict)  # name -> _target_ node of a sam3.train.losses.terms.LossTerm
     matcher: Any = MISSING
     o2m_matcher: Any = MISSING
     o2m_weight: float = 2.0  # weight of the one-to-many branch
@@ -152,12 +152,20 @@ class RuleConfig:
 
 
 @dataclass
+class OptionsConfig:
+    """Options of the optimizer that follow schedules: rule name -> rule."""
+
+    lr: dict[str, RuleConfig] = field(default_factory=dict)
+    weight_decay: dict[str, RuleConfig] = field(default_factory=dict)
+
+
+@dataclass
 class OptimConfig:
     amp: AmpConfig = field(default_factory=AmpConfig)
     optimizer: Any = MISSING  # _target_ node with _partial_, for example torch.optim.AdamW
     gradient_clip: GradientClipConfig | None = None
     layer_decay: LayerDecayConfig | None = None
-    options: dict[str, dict[str, RuleConfig]] = MISSING  # option of the optimizer -> rule name -> rule
+    options: OptionsConfig = field(default_factory=OptionsConfig)
 
 
 @dataclass

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "model_builder": FILES | {"config", "model"},
     "data": FILES,
     "eval": FILES | {"data"},
-    "train": FILES | {"config", "model", "model_builder", "data", "eval"},
+    "train": FILES | {"arguments", "config", "model", "model_builder", "data", "eval"},
 }
 ABOVE = {"predict", "export", "report", "planning", "studio", "demo", "cli", "__main__", "__init__"}
 

@@ -1,0 +1,227 @@
+"""From settings to a ready trainer: data, model, loss, optimizer, log, and where the run begins.
+
+Cheap things first, so that a mistake in the data is found before gigabytes of weights are read.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from sam3.data.loader import Loader, build_loader
+from sam3.data.prompts import phrases_of_categories
+from sam3.errors import ConfigError
+from sam3.io.checkpoint import ModelCard
+from sam3.train import distributed
+from sam3.train.checkpointing import Checkpointer, RunState
+from sam3.train.config_loading import LoadedConfig
+from sam3.train.logging_setup import Curves
+from sam3.train.losses.criterion import Criterion
+from sam3.train.meters import LiveLine, RunningMeans
+from sam3.train.model_setup import build_model
+from sam3.train.optim.groups import LayerDecay, Rule
+from sam3.train.optim.optimizer import ScheduledOptimizer, build_optimizer
+from sam3.train.progress import Progress
+from sam3.train.reproducibility import seed_everything
+from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start
+from sam3.train.run_log import RunLog
+from sam3.train.schema import AmpConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
+from sam3.train.startup_checks import check_categories, check_folders, check_schedule_length
+from sam3.train.trainer import Precision, Trainer
+from sam3.train.validation import Validator
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """What the mode of a run needs; the other half is ``None``."""
+
+    train: Any
+    val: Any
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Category id -> name."""
+        return (self.train or self.val).categories
+
+
+def build_trainer(loaded: LoadedConfig) -> Trainer:
+    """Everything of a run, at the step where it begins or goes on."""
+    config = loaded.run
+    device = choose_device(config.trainer.accelerator)
+    check_folders(config)
+    seed_everything(config.trainer.seed_value + distributed.rank())
+    torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=device.type != "cpu")
+    datasets = build_datasets(config)
+    train_loader, val_loader = build_loaders(config, datasets)
+    if train_loader is not None:
+        check_schedule_length(config, len(train_loader) * config.trainer.max_epochs)
+    start = choose_start(config.trainer.checkpoint, config.trainer.mode)
+    model = build_model(config.model, device, with_weights=start.beginning is Beginning.FRESH)
+    criterion = build_criterion(config.loss).to(device)
+    optimizer = build_scheduled_optimizer(model, config.optim)
+    precision = choose_precision(config.optim.amp, device)
+    state = RunState(model, optimizer, precision.scaler(), Progress(), RunningMeans())
+    origin = describe_origin(loaded.resolved(), len(datasets.train or datasets.val), start)
+    _begin(start, state, origin, 0 if train_loader is None else len(train_loader))
+    log = _build_log(config, state.progress)
+    validator = None
+    if val_loader is not None:
+        validator = Validator(
+            val_loader,
+            config.trainer.validation,
+            Path(config.launcher.experiment_log_dir) / "dumps" / "val",
+            criterion=criterion,
+            with_masks=config.model.enable_segmentation,
+            live=log.live,
+        )
+    return Trainer(
+        model=model,
+        criterion=criterion,
+        optimizer=optimizer,
+        state=state,
+        train_loader=train_loader,
+        validator=validator,
+        checkpointer=Checkpointer(config.trainer.checkpoint, build_card(config, datasets.categories, model), origin),
+        log=log,
+        precision=precision,
+        settings=config.trainer,
+        clip=config.optim.gradient_clip,
+        callbacks=[instantiate(node) for node in config.trainer.callbacks],
+    )
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """``auto`` = CUDA where there is one, else Apple's MPS, else the CPU.
+
+    Raises:
+        ConfigError: an unknown name, or a device that this machine lacks.
+    """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(accelerator)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"trainer.accelerator is {accelerator!r}: {reason}. Use auto, cpu, cuda, cuda:1 or mps"
+        ) from error
+    return device
+
+
+def choose_precision(amp: AmpConfig, device: torch.device) -> Precision:
+    """Mixed precision on CUDA unless switched off, elsewhere only when switched on."""
+    enabled = device.type == "cuda" if amp.enabled == "auto" else amp.enabled
+    return Precision(device, getattr(torch, amp.dtype) if enabled else None)
+
+
+def build_datasets(config: RunConfig) -> Datasets:
+    """The halves of the data that the mode needs, checked against each other."""
+    mode = config.trainer.mode
+    datasets = Datasets(
+        train=instantiate(config.data.train.dataset) if mode != "val" else None,
+        val=instantiate(config.data.val.dataset) if mode != "train_only" else None,
+    )
+    check_categories(datasets.train, datasets.val)
+    return datasets
+
+
+def build_loaders(config: RunConfig, datasets: Datasets) -> tuple[Loader | None, Loader | None]:
+    """Loaders of the datasets that exist."""
+    seed = config.trainer.seed_value
+    train = None if datasets.train is None else _build_loader(config.data.train, datasets.train, seed)
+    val = None if datasets.val is None else _build_loader(config.data.val, datasets.val, seed)
+    return train, val
+
+
+def _build_loader(split: SplitConfig, dataset: Any, seed: int) -> Loader:
+    return build_loader(
+        dataset,
+        batch_size=split.batch_size,
+        num_workers=split.num_workers,
+        shuffle=split.shuffle,
+        drop_last=split.drop_last,
+        pin_memory=split.pin_memory,
+        seed=seed,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+    )
+
+
+def build_criterion(settings: LossConfig) -> Criterion:
+    """The configured loss terms and matchers."""
+    return Criterion(
+        [instantiate(term) for term in settings.terms.values()],
+        instantiate(settings.matcher),
+        instantiate(settings.o2m_matcher),
+        o2m_weight=settings.o2m_weight,
+        o2m_matcher_on_aux=settings.o2m_matcher_on_aux,
+        scale_by_prompts=settings.scale_by_prompts,
+        normalization=settings.normalization,
+        semantic=instantiate(settings.semantic),
+    )
+
+
+def build_scheduled_optimizer(model: nn.Module, settings: OptimConfig) -> ScheduledOptimizer:
+    """The optimizer with a group for every combination of rules."""
+    decay = settings.layer_decay
+    return build_optimizer(
+        model,
+        optimizer=instantiate(settings.optimizer),
+        options={
+            "lr": [_rule(rule) for rule in settings.options.lr.values()],
+            "weight_decay": [_rule(rule) for rule in settings.options.weight_decay.values()],
+        },
+        layer_decay=None
+        if decay is None
+        else LayerDecay(
+            value=decay.value, apply_to=decay.apply_to, min_value=decay.min_value, overrides=decay.overrides
+        ),
+    )
+
+
+def _rule(settings: RuleConfig) -> Rule:
+    return Rule(
+        schedule=instantiate(settings.schedule),
+        param_names=settings.param_names,
+        module_classes=settings.module_classes,
+    )
+
+
+def build_card(config: RunConfig, categories: dict[int, str], model: nn.Module) -> ModelCard:
+    """What every file of the run says about how to use it."""
+    return ModelCard(
+        class_names=list(categories.values()),
+        prompts=list(phrases_of_categories(categories, config.data.prompts).values()),
+        resolution=config.model.resolution,
+        mean=tuple(config.scratch.norm_mean),
+        std=tuple(config.scratch.norm_std),
+        score_threshold=config.trainer.checkpoint.score_threshold,
+        model_config=model.config.to_dict(),
+    )
+
+
+def _begin(start: Start, state: RunState, origin: dict[str, Any], steps_per_epoch: int) -> None:
+    if start.displaced is not None:
+        aside = _free_name(start.displaced)
+        start.displaced.rename(aside)
+        _log.warning("trainer.checkpoint.on_conflict=restart: the old %s is now %s", start.displaced.name, aside.name)
+    load_start(start, state, origin, steps_per_epoch)
+
+
+def _free_name(path: Path) -> Path:
+    numbers = iter(range(1, 10**6))
+    return next(name for n in numbers if not (name := path.with_name(f"last_before_restart_{n}.pt")).exists())
+
+
+def _build_log(config: RunConfig, progress: Progress) -> RunLog:
+    curves = Curves(config.logging.tensorboard, first_step=progress.steps)
+    log = RunLog(config.logging, curves, LiveLine(config.logging.live_line))
+    log.forget_what_is_repeated(progress)
+    return log

@@ -1,0 +1,146 @@
+"""Writing checkpoints: the rolling file that continues a run exactly, and the exports that people use.
+
+``last.pt`` is always complete and fp32. ``best.pt`` and ``checkpoint_<k>.pt`` are exports, shaped by
+``save_model_only`` and ``save_fp16``. Files appear whole or not at all.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam3.errors import CheckpointError
+from sam3.io.checkpoint import ModelCard, save_weights
+from sam3.io.files import atomic_path
+from sam3.train.meters import GIGABYTE, RunningMeans
+from sam3.train.optim.optimizer import ScheduledOptimizer
+from sam3.train.progress import Progress
+from sam3.train.reproducibility import random_state
+from sam3.train.schema import CheckpointConfig
+
+_log = logging.getLogger(__name__)
+
+FORMAT = "sam3-training-1"
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass
+class RunState:
+    """Everything that training changes, gathered in one place for saving and resuming."""
+
+    model: nn.Module
+    optimizer: ScheduledOptimizer
+    scaler: torch.amp.GradScaler
+    progress: Progress
+    means: RunningMeans  # of the epoch being trained
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the weights."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": self.progress.to_dict(),
+            "means": self.means.state_dict(),
+            "random": random_state(),
+        }
+
+
+class Checkpointer:
+    """Knows when and where each file of a run is written.
+
+    Args:
+        settings: what to save.
+        card: what every file says about the model; epoch and metric are filled in when saving.
+        origin: what a later restart compares with: resolved configuration, digests, file the run descends from.
+    """
+
+    def __init__(self, settings: CheckpointConfig, card: ModelCard, origin: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.card = card
+        self.origin = dict(origin)
+        self.folder = Path(settings.save_dir)
+
+    @property
+    def last(self) -> Path:
+        """The rolling file."""
+        return self.folder / LAST
+
+    def epoch_file(self, epoch: int) -> Path:
+        """Export after ``epoch`` finished epochs."""
+        return self.folder / f"checkpoint_{epoch}.pt"
+
+    def is_due_after_step(self, progress: Progress) -> bool:
+        """Whether the rolling file is written in the middle of an epoch."""
+        every = self.settings.save_every_steps
+        return every > 0 and progress.step_in_epoch > 0 and progress.steps % every == 0
+
+    def is_export_due(self, epoch: int) -> bool:
+        """Whether ``epoch`` finished epochs are exported and that has not happened yet."""
+        listed = epoch in self.settings.save_epochs
+        regular = self.settings.save_freq > 0 and epoch % self.settings.save_freq == 0
+        return (listed or regular) and epoch > 0 and not self.epoch_file(epoch).exists()
+
+    def save_last(self, state: RunState) -> None:
+        """Write the rolling file."""
+        self._write_complete(self.last, state, state.model.state_dict())
+
+    def export(self, path: Path, state: RunState) -> None:
+        """Write a file for use elsewhere."""
+        weights = state.model.state_dict()
+        if self.settings.save_model_only:
+            dtype = "fp16" if self.settings.save_fp16 else "fp32"
+            with disk_errors_named(path):
+                save_weights(path, weights, self._card(state.progress), dtype=dtype)
+        else:
+            if self.settings.save_fp16:
+                weights = {name: _halved(tensor) for name, tensor in weights.items()}
+            self._write_complete(path, state, weights)
+        _log.info("wrote %s", path)
+
+    def _write_complete(self, path: Path, state: RunState, weights: Mapping[str, Tensor]) -> None:
+        content = {
+            "format": FORMAT,
+            "model": dict(weights),
+            "card": self._card(state.progress).to_dict(),
+            "origin": self.origin,
+            **state.to_dict(),
+        }
+        with disk_errors_named(path), atomic_path(path) as temporary:
+            torch.save(content, temporary)
+
+    def _card(self, progress: Progress) -> ModelCard:
+        metric = {} if progress.last_metric is None else {str(progress.metric_name): progress.last_metric}
+        return replace(self.card, epoch=progress.epoch, metric=metric)
+
+
+class disk_errors_named:
+    """Turn what goes wrong while writing ``path`` into a message that says what to do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
+        # torch reports a full disk as a RuntimeError of its archive writer.
+        if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "writ" in str(error)):
+            raise CheckpointError(
+                f"cannot write {self.path}: {str(error).splitlines()[0]} ({free_space(self.path)}). The earlier file "
+                "is unharmed: make room (or give another paths.experiment_log_dir) and start the same command again"
+            ) from error
+
+
+def free_space(path: Path) -> str:
+    """How much room the disk of ``path`` has, in words."""
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path.cwd())
+    return f"{shutil.disk_usage(folder).free / GIGABYTE:.1f} GiB free in {folder}"
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    return tensor.half() if tensor.dtype == torch.float32 else tensor

@@ -1,0 +1,72 @@
+"""What happens when a loss or a gradient is not a number: the step is skipped, and after too many the run stops."""
+
+import logging
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from sam3.errors import UserError
+from sam3.structures import Batch
+from sam3.train.losses.criterion import Losses
+from sam3.train.progress import Progress
+
+_log = logging.getLogger(__name__)
+
+_NAMED_IMAGES = 8
+
+
+class NotFiniteError(UserError):
+    """Too many steps in a row had no finite loss; the weights are those of the last good step."""
+
+
+class FiniteGuard:
+    """Counts steps without a usable gradient.
+
+    Args:
+        limit: steps in a row that may be skipped.
+        progress: keeps the count, so that it survives a restart.
+    """
+
+    def __init__(self, limit: int, progress: Progress) -> None:
+        self.limit = limit
+        self.progress = progress
+
+    def is_finite(self, losses: Losses, batch: Batch) -> bool:
+        """Whether ``losses`` can be learnt from; if not, the terms, the step and the images are logged."""
+        if math.isfinite(losses.total.item()):
+            return True
+        self.report(f"loss {losses.total.item()} ({_bad_terms(losses.parts)})", batch)
+        return False
+
+    def report(self, what: str, batch: Batch) -> None:
+        """Name what is wrong with which batch."""
+        names = batch.origin.file_names
+        shown = ", ".join(names[:_NAMED_IMAGES]) + (f" and {len(names) - _NAMED_IMAGES} more" if len(names) > 8 else "")
+        _log.warning(
+            "epoch %d, step %d: %s; the step is skipped. Images: %s. Phrases: %s",
+            self.progress.epoch,
+            self.progress.step_in_epoch,
+            what,
+            shown,
+            ", ".join(batch.phrases),
+        )
+
+    def count(self, *, skipped: bool) -> None:
+        """Call once a step.
+
+        Raises:
+            NotFiniteError: ``limit`` steps in a row were skipped.
+        """
+        self.progress.nonfinite_in_a_row = self.progress.nonfinite_in_a_row + 1 if skipped else 0
+        if self.progress.nonfinite_in_a_row >= self.limit:
+            raise NotFiniteError(
+                f"{self.limit} steps in a row had no finite loss or gradient (epoch {self.progress.epoch}, step "
+                f"{self.progress.step_in_epoch}); the log names the loss terms and images. Look at these images, lower "
+                "scratch.lr_scale or set optim.amp.enabled=false; trainer.nonfinite_limit sets this limit"
+            )
+
+
+def _bad_terms(parts: Mapping[str, Tensor]) -> str:
+    bad = [name for name, value in parts.items() if not math.isfinite(float(value))]
+    return "not finite: " + ", ".join(bad) if bad else "all terms finite, their sum is not"

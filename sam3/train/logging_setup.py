@@ -1,0 +1,107 @@
+"""Where a run reports: text log, one JSON object a line and epoch, TensorBoard.
+
+Names of curves: spec/training.md 3.7, with validation under ``Meters_val`` (the reference says
+``Meters_train`` there) and forward slashes on every system.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam3.errors import ConfigError
+from sam3.io.files import write_text
+from sam3.train.schema import TensorboardConfig
+
+_log = logging.getLogger(__name__)
+
+LINE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def start_text_log(folder: str | Path, level: str = "INFO") -> None:
+    """Send the package's messages to stdout and to ``folder/log.txt``, and nowhere twice."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stop_text_log()
+    logger = logging.getLogger("sam3")
+    logger.setLevel(level)
+    for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "log.txt", encoding="utf-8")):
+        handler.setFormatter(logging.Formatter(LINE_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
+        handler.set_name("sam3 run")
+        logger.addHandler(handler)
+
+
+def stop_text_log() -> None:
+    """Undo :func:`start_text_log`."""
+    logger = logging.getLogger("sam3")
+    for handler in [handler for handler in logger.handlers if handler.get_name() == "sam3 run"]:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class JsonLines:
+    """A file of one JSON object a line, each of an epoch."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def append(self, values: Mapping[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines; a last line that was cut off by a crash is left out."""
+        if not self.path.is_file():
+            return []
+        lines = []
+        for text in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                _log.warning("%s: an incomplete line is left out", self.path)
+        return lines
+
+    def forget_from(self, epoch: int) -> None:
+        """Drop lines of epochs that will be run again (``Trainer/epoch`` >= ``epoch``)."""
+        if self.path.is_file():
+            kept = [line for line in self.read() if line["Trainer/epoch"] < epoch]
+            write_text(self.path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+class Curves:
+    """TensorBoard, or nothing when it is switched off."""
+
+    def __init__(self, settings: TensorboardConfig, *, first_step: int = 0) -> None:
+        """``first_step``: points from here on were written by an interrupted run and are hidden."""
+        self._writer = None
+        if settings.enabled:
+            self._writer = _summary_writer(settings, first_step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        if self._writer is not None:
+            for tag, value in values.items():
+                self._writer.add_scalar(tag, value, step, new_style=True)
+
+    def image(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """``picture``: (H, W, 3) uint8."""
+        if self._writer is not None:
+            self._writer.add_image(tag, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _summary_writer(settings: TensorboardConfig, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "curves need the package tensorboard: pip install tensorboard, or set logging.tensorboard.enabled=false"
+        ) from error
+    return SummaryWriter(settings.log_dir, flush_secs=settings.flush_secs, purge_step=first_step or None)

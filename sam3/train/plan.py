@@ -1,0 +1,153 @@
+"""What a run is going to do, said before it does it (``--dry-run``)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from sam3.train.assembly import (
+    Datasets,
+    build_datasets,
+    build_loaders,
+    build_scheduled_optimizer,
+    choose_device,
+    choose_precision,
+)
+from sam3.train.config_loading import LoadedConfig
+from sam3.train.meters import GIGABYTE
+from sam3.train.model_setup import build_model
+from sam3.train.resuming import choose_start
+from sam3.train.schema import CheckpointConfig, RunConfig
+from sam3.train.startup_checks import check_data_files
+
+_FULL, _HALF = 4, 2  # bytes of a number
+_MOMENTS = 2  # of AdamW, each as large as the trainable weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes in numbers and bytes."""
+
+    source: str
+    mode: str
+    device: str
+    precision: str
+    begins_with: str
+    classes: list[str]
+    train_images: int
+    train_queries: int
+    val_images: int
+    val_queries: int
+    steps_per_epoch: int
+    epochs: int
+    batch_size: int
+    accumulation: int
+    resolution: int
+    trainable: int  # parameters
+    frozen: int
+    groups: int  # of the optimizer
+    rolling_bytes: int
+    export_bytes: int
+    exports: int  # files beside last.pt, best.pt included
+    folder: Path
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Most that the checkpoints take at once: a new last.pt is complete before the old one goes."""
+        return 2 * self.rolling_bytes + (self.exports + 1) * self.export_bytes
+
+    def __str__(self) -> str:
+        lines = [
+            f"configuration   {self.source}",
+            *(f"note            {note}" for note in self.notes),
+            f"mode            {self.mode} on {self.device}, {self.precision}",
+            f"begins with     {self.begins_with}",
+            f"classes         {', '.join(self.classes)}",
+            f"training data   {self.train_images} images, {self.train_queries} queries",
+            f"validation data {self.val_images} images, {self.val_queries} queries",
+            f"steps           {self.epochs} epochs x {self.steps_per_epoch} = {self.epochs * self.steps_per_epoch}, "
+            f"batches of {self.batch_size} images"
+            + (f" in {self.accumulation} parts" if self.accumulation > 1 else ""),
+            f"input           {self.resolution} x {self.resolution} pixels",
+            f"parameters      {self.trainable:,} trainable in {self.groups} groups, {self.frozen:,} frozen",
+            f"checkpoints     {self.folder / 'checkpoints'}: last.pt {_size(self.rolling_bytes)}, {self.exports} "
+            f"exports of {_size(self.export_bytes)}; at most {_size(self.disk_bytes)} on disk",
+            f"logs            {self.folder / 'logs'}",
+            f"curves          {self.folder / 'tensorboard'}",
+            f"predictions     {self.folder / 'dumps' / 'val'}",
+        ]
+        return "\n".join(lines)
+
+
+def make_plan(loaded: LoadedConfig) -> Plan:
+    """Work out the plan; reads annotations and checkpoints, writes nothing, builds the model without memory."""
+    config = loaded.run
+    check_data_files(config)
+    device = choose_device(config.trainer.accelerator)
+    dtype = choose_precision(config.optim.amp, device).dtype
+    datasets = build_datasets(config)
+    train_loader, _ = build_loaders(config, datasets)
+    start = choose_start(config.trainer.checkpoint, config.trainer.mode)
+    with torch.device("meta"):
+        model = build_model(config.model, "meta", with_weights=False)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    rolling, export = checkpoint_sizes(config.trainer.checkpoint, trainable, total)
+    return Plan(
+        source=loaded.source,
+        notes=loaded.notes,
+        mode=config.trainer.mode,
+        device=str(device),
+        precision="float32" if dtype is None else f"mixed {str(dtype).removeprefix('torch.')}",
+        begins_with=_beginning(start, config),
+        classes=list(datasets.categories.values()),
+        **_data_sizes(datasets),
+        steps_per_epoch=0 if train_loader is None else len(train_loader),
+        epochs=config.trainer.max_epochs,
+        batch_size=config.data.train.batch_size,
+        accumulation=config.trainer.gradient_accumulation_steps,
+        resolution=config.model.resolution,
+        trainable=trainable,
+        frozen=total - trainable,
+        groups=len(build_scheduled_optimizer(model, config.optim).groups),
+        rolling_bytes=rolling,
+        export_bytes=export,
+        exports=count_exports(config.trainer.checkpoint, config.trainer.max_epochs) + (datasets.val is not None),
+        folder=Path(config.launcher.experiment_log_dir),
+    )
+
+
+def checkpoint_sizes(settings: CheckpointConfig, trainable: int, total: int) -> tuple[int, int]:
+    """Bytes of ``last.pt`` and of an export."""
+    optimizer = _MOMENTS * _FULL * trainable
+    rolling = _FULL * total + optimizer
+    weights = (_HALF if settings.save_fp16 else _FULL) * total
+    return rolling, weights if settings.save_model_only else weights + optimizer
+
+
+def count_exports(settings: CheckpointConfig, max_epochs: int) -> int:
+    """Files ``checkpoint_<k>.pt`` that a whole run writes."""
+    regular = range(settings.save_freq, max_epochs + 1, settings.save_freq) if settings.save_freq else ()
+    return len({epoch for epoch in (*regular, *settings.save_epochs) if epoch <= max_epochs})
+
+
+def _data_sizes(datasets: Datasets) -> dict[str, int]:
+    sizes = {}
+    for name, dataset in (("train", datasets.train), ("val", datasets.val)):
+        sizes[f"{name}_images"] = 0 if dataset is None else dataset.num_images
+        sizes[f"{name}_queries"] = 0 if dataset is None else dataset.num_queries
+    return sizes
+
+
+def _beginning(start, config: RunConfig) -> str:
+    if start.path is not None:
+        return f"{start.path} ({start.beginning.value})"
+    if config.model.checkpoint_path:
+        return config.model.checkpoint_path
+    released = config.model.load_from_HF and config.model.preset == "sam3"
+    return "the released weights (download)" if released else "random weights"
+
+
+def _size(count: int) -> str:
+    return f"{count / GIGABYTE:.2f} GiB" if count >= GIGABYTE else f"{count / 2**20:.1f} MiB"

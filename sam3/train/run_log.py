@@ -1,0 +1,172 @@
+"""What a run says while it runs: text lines, the live line, JSON lines, curves, pictures.
+
+Names of curves: spec/training.md 3.7.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam3.eval.prediction_file import read_predictions
+from sam3.train.logging_setup import Curves, JsonLines
+from sam3.train.meters import LiveLine, Pace, clock_text, memory_gb
+from sam3.train.prediction_images import choose_images, compare
+from sam3.train.progress import Progress
+from sam3.train.schema import LoggingConfig
+from sam3.train.validation import ValidationResult
+
+if TYPE_CHECKING:
+    from sam3.train.trainer import StepResult, Trainer
+
+_log = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Called by the trainer after each step, epoch and validation."""
+
+    def __init__(self, settings: LoggingConfig, curves: Curves, live: LiveLine) -> None:
+        self.settings = settings
+        self.curves = curves
+        self.live = live
+        self.pace = Pace()
+        folder = Path(settings.log_dir)
+        self.train_stats = JsonLines(folder / "train_stats.json")
+        self.val_stats = JsonLines(folder / "val_stats.json")
+        self.best_stats = JsonLines(folder / "best_stats.json")
+
+    def forget_what_is_repeated(self, progress: Progress) -> None:
+        """Drop lines of epochs and validations that a resumed run will do again."""
+        self.train_stats.forget_from(progress.epoch)
+        for stats in (self.val_stats, self.best_stats):
+            stats.forget_from(progress.epoch - 1 if progress.pending_validation else progress.epoch)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self.live.clear()
+        self.curves.close()
+
+    def step(self, trainer: "Trainer", result: "StepResult", *, data_seconds: float, step_seconds: float) -> None:
+        """After each step; the text log gets a line every ``log_freq``, the curves a point every
+        ``log_scalar_frequency`` steps, the first one included."""
+        progress = trainer.progress
+        self.pace.update(step_seconds, result.images)
+        if self.live.enabled:
+            self.live.show(self._line(trainer))
+        if progress.step_in_epoch % self.settings.log_freq == 0 or progress.step_in_epoch == len(trainer.train_loader):
+            self.live.clear()
+            _log.info("%s", self._line(trainer))
+        step = progress.steps - 1
+        if step % self.settings.log_scalar_frequency == 0 and not result.skipped:
+            self.curves.scalars(self._step_curves(trainer, result, data_seconds, step_seconds), step)
+
+    def _line(self, trainer: "Trainer") -> str:
+        progress, means = trainer.progress, trainer.state.means.means()
+        remaining = trainer.total_steps - progress.steps
+        parts = [
+            f"epoch {progress.epoch + 1}/{trainer.settings.max_epochs} "
+            f"[{progress.step_in_epoch}/{len(trainer.train_loader)}]",
+            f"loss {means.get('loss', float('nan')):.4g}",
+            *(f"{name} {means[name]:.3g}" for name in ("loss_ce", "presence_loss", "loss_mask") if name in means),
+            f"{self.pace.images_per_second:.3g} images/s",
+            f"{memory_gb(trainer.precision.device):.2f} GB",
+            *([f"AP {progress.last_metric:.3f}"] if progress.last_metric is not None else []),
+            f"ETA {self.pace.remaining(remaining)}",
+        ]
+        return " | ".join(parts)
+
+    def _step_curves(
+        self, trainer: "Trainer", result: "StepResult", data_seconds: float, step_seconds: float
+    ) -> dict[str, float]:
+        values = {f"Step_Losses/Losses/train_all_loss/{name}": float(v) for name, v in result.losses.items()}
+        values["Step_Losses/Losses/train_all_loss"] = values.pop("Step_Losses/Losses/train_all_loss/loss")
+        values |= {
+            "Step_Stats/train/Batch Time": step_seconds,
+            "Step_Stats/train/Data Time": data_seconds,
+            "Step_Stats/train/Images per Second": self.pace.images_per_second,
+            "Step_Stats/train/Gradient Norm": result.gradient_norm,
+            "Step_Stats/train/Mem (GB)": memory_gb(trainer.precision.device),
+            "Step_Stats/train/Time Elapsed": trainer.progress.seconds,
+        }
+        return values | optimizer_curves(trainer.optimizer, all_groups=self.settings.all_groups)
+
+    def train_epoch(self, trainer: "Trainer", epoch: int, means: dict[str, float]) -> None:
+        """``epoch``: index of the finished epoch."""
+        progress = trainer.progress
+        values = {f"Losses/train_all_{name}": value for name, value in means.items()}
+        values |= _where(trainer, epoch) | {"Trainer/steps_train": progress.steps}
+        self.train_stats.append(values)
+        self.curves.scalars(values, epoch)
+        self.live.clear()
+        _log.info(
+            "epoch %d/%d: mean loss %.4g, %s so far",
+            epoch + 1,
+            trainer.settings.max_epochs,
+            means.get("loss", float("nan")),
+            clock_text(progress.seconds),
+        )
+
+    def validation(self, trainer: "Trainer", result: ValidationResult) -> None:
+        """After each validation, best checkpoint already decided."""
+        progress = trainer.progress
+        epoch = max(0, progress.epoch - 1)
+        values = result.to_dict() | _where(trainer, epoch) | {"Trainer/steps_val": progress.steps_val}
+        self.val_stats.append(values)
+        self.curves.scalars(values, epoch)
+        if progress.best_epoch == progress.epoch and trainer.settings.mode != "val":
+            self.best_stats.append({result.metric_name: result.metric, **_where(trainer, epoch)})
+        self._pictures(trainer, epoch)
+        self.live.clear()
+        is_new = " (best so far)" if progress.best_epoch == progress.epoch else ""
+        _log.info(
+            "validation after epoch %d: %d images in %s%s\n%s",
+            progress.epoch,
+            result.images,
+            clock_text(result.seconds),
+            is_new,
+            result.summary(),
+        )
+
+    def _pictures(self, trainer: "Trainer", epoch: int) -> None:
+        """The same validation images every time, ground truth left, predictions right."""
+        count = self.settings.tensorboard.prediction_images
+        if not self.settings.tensorboard.enabled or count == 0:
+            return
+        validator = trainer.validator
+        predictions = read_predictions(validator.prediction_path("segm" if validator.with_masks else "bbox"))
+        truth = validator.ground_truth
+        for index, image in enumerate(choose_images(truth, count)):
+            picture = compare(
+                image,
+                validator.loader.dataset.img_folder,
+                truth["annotations"],
+                predictions,
+                trainer.checkpointer.settings.score_threshold,
+            )
+            self.curves.image(f"Predictions/{index}", picture, epoch)
+
+
+def optimizer_curves(optimizer, *, all_groups: bool) -> dict[str, float]:
+    """Learning rate and weight decay: of every group, or of the groups with the extreme rates under each rule."""
+    rows = list(zip(optimizer.groups, optimizer.optimizer.param_groups, strict=True))
+    if all_groups:
+        return {
+            f"Optim/{index}_{group.label}/{option}": own[option]
+            for index, (group, own) in enumerate(rows)
+            for option in group.schedules
+        }
+    values = {}
+    for label in dict.fromkeys(group.label for group, _ in rows):
+        members = [(group, own) for group, own in rows if group.label == label]
+        extremes: dict[float, tuple] = {}
+        for group, own in members:
+            extremes.setdefault(group.lr_multiplier, (group, own))
+        for multiplier in {min(extremes), max(extremes)}:
+            group, own = extremes[multiplier]
+            suffix = "" if multiplier == max(extremes) else f" x{multiplier:.3g}"
+            values |= {f"Optim/{label}{suffix}/{option}": own[option] for option in group.schedules}
+    return values
+
+
+def _where(trainer: "Trainer", epoch: int) -> dict[str, float]:
+    """How far the run is, 0 to 1, and the index of the epoch."""
+    return {"Trainer/where": trainer.progress.epoch / trainer.settings.max_epochs, "Trainer/epoch": epoch}

@@ -1,0 +1,91 @@
+"""What can be known to go wrong before the first step, each with one message that says what to do."""
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sam3.errors import ConfigError, DataError
+from sam3.train.meters import GIGABYTE
+from sam3.train.schema import RunConfig
+
+_log = logging.getLogger(__name__)
+
+
+def check_folders(config: RunConfig) -> None:
+    """The data are there and the output folder can be written.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    check_data_files(config)
+    folder = Path(config.launcher.experiment_log_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"paths.experiment_log_dir: {folder} cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def check_data_files(config: RunConfig) -> None:
+    """Annotation files and image folders of the splits that the mode needs exist."""
+    root = Path(config.paths.dataset_root)
+    if not root.is_dir():
+        raise ConfigError(
+            f"paths.dataset_root: there is no folder {root}. It must hold train/ and val/, each with images/ and "
+            "annotations.json, as labelme_to_coco.py writes them"
+        )
+    needed = {"train": ("train", "val"), "train_only": ("train",), "val": ("val",)}[config.trainer.mode]
+    for split in needed:
+        dataset = getattr(config.data, split).dataset
+        for key, kind in (("ann_file", "file"), ("img_folder", "folder")):
+            path = Path(dataset[key]) if key in dataset else None
+            if path is not None and not path.exists():
+                there = ", ".join(sorted(entry.name for entry in root.iterdir())[:10]) or "nothing"
+                raise ConfigError(f"data.{split}.dataset.{key}: the {kind} {path} does not exist; {root} holds {there}")
+
+
+def check_categories(train: Any, val: Any) -> None:
+    """Both halves of the data must mean the same by a category id."""
+    if train is None or val is None or train.categories == val.categories:
+        return
+    raise DataError(
+        f"train and val differ in their categories: {train.ann_file} has {_listed(train.categories)}, "
+        f"{val.ann_file} has {_listed(val.categories)}. Convert both with one command, or make the lists equal"
+    )
+
+
+def check_schedule_length(config: RunConfig, total_steps: int) -> None:
+    """A warning when the learning rate never reaches its configured value."""
+    ramps = config.scratch.scheduler_warmup + config.scratch.scheduler_cooldown
+    if total_steps < ramps:
+        _log.warning(
+            "the run has %d steps, fewer than scratch.scheduler_warmup + scratch.scheduler_cooldown (%d): the learning "
+            "rate never reaches its configured value; lower both or train longer",
+            total_steps,
+            ramps,
+        )
+
+
+def check_free_disk(folder: Path, needed_bytes: int) -> None:
+    """Room for what the run will write.
+
+    Raises:
+        ConfigError: less is free.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        raise ConfigError(
+            f"paths.experiment_log_dir: {free / GIGABYTE:.1f} GiB are free in {existing}, but the checkpoints of this "
+            f"run take about {needed_bytes / GIGABYTE:.1f} GiB. Make room, choose another folder, list fewer "
+            "trainer.checkpoint.save_epochs, or set trainer.checkpoint.save_model_only=true and save_fp16=true"
+        )
+
+
+def _listed(categories: dict[int, str]) -> str:
+    return ", ".join(f"{number}: {name!r}" for number, name in categories.items())

@@ -1,0 +1,234 @@
+"""The training loop: epochs, steps, and what happens between them."""
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sam3.data.collate import split_batch
+from sam3.data.loader import Loader
+from sam3.structures import Batch, to_device
+from sam3.train.callbacks import Callback
+from sam3.train.checkpointing import BEST, Checkpointer, RunState
+from sam3.train.finite_guard import FiniteGuard, NotFiniteError
+from sam3.train.losses.criterion import Losses
+from sam3.train.matcher import NonFiniteCostError
+from sam3.train.optim.optimizer import ScheduledOptimizer, clip_gradients
+from sam3.train.progress import Progress
+from sam3.train.run_log import RunLog
+from sam3.train.schema import GradientClipConfig, TrainerConfig
+from sam3.train.validation import ValidationResult, Validator
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One optimiser step."""
+
+    losses: dict[str, Tensor]  # "loss" and its parts, means over the micro-batches, on the device
+    images: int
+    gradient_norm: float
+    skipped: bool = False  # the loss or the gradient was not finite
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Mixed precision of a run."""
+
+    device: torch.device
+    dtype: torch.dtype | None  # None = full precision
+
+    def autocast(self) -> AbstractContextManager:
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales losses for float16 and does nothing for the others."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+
+class Trainer:
+    """Trains, validates and saves; built by :func:`sam3.train.assembly.build_trainer`.
+
+    Everything periodic is an object of its own: ``log``, ``checkpointer``, ``validator``, ``callbacks``.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        criterion: nn.Module,
+        optimizer: ScheduledOptimizer,
+        state: RunState,
+        train_loader: Loader | None,
+        validator: Validator | None,
+        checkpointer: Checkpointer,
+        log: RunLog,
+        precision: Precision,
+        settings: TrainerConfig,
+        clip: GradientClipConfig | None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.model = model
+        self.criterion = criterion
+        self.optimizer = optimizer
+        self.state = state
+        self.train_loader = train_loader
+        self.validator = validator
+        self.checkpointer = checkpointer
+        self.log = log
+        self.precision = precision
+        self.settings = settings
+        self.clip = clip
+        self.callbacks = list(callbacks)
+        self.guard = FiniteGuard(settings.nonfinite_limit, state.progress)
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return len(self.train_loader) * self.settings.max_epochs
+
+    def run(self) -> ValidationResult | None:
+        """Train to the end, or validate once with ``mode=val``; the last validation's result."""
+        if self.settings.mode == "val":
+            return self.validate()
+        for callback in self.callbacks:
+            callback.on_train_start(self)
+        result = self._finish_epoch()  # of an interrupted run
+        while self.progress.epoch < self.settings.max_epochs:
+            self.train_epoch()
+            result = self._finish_epoch()
+        self.checkpointer.save_last(self.state)
+        for callback in self.callbacks:
+            callback.on_train_end(self)
+        return result
+
+    # --- training ---
+
+    def train_epoch(self) -> None:
+        """The rest of the current epoch, then the rolling checkpoint."""
+        progress = self.progress
+        self.model.train()
+        self.train_loader.set_epoch(progress.epoch)
+        last_end = time.monotonic()
+        for batch in self.train_loader.iterate(progress.step_in_epoch):
+            loaded = time.monotonic()
+            result = self.train_step(batch)
+            progress.steps += 1
+            progress.step_in_epoch += 1
+            end = time.monotonic()
+            progress.seconds += end - last_end
+            self._after_step(result, data_seconds=loaded - last_end, step_seconds=end - last_end)
+            last_end = end
+        self._end_epoch()
+
+    def train_step(self, batch: Batch) -> StepResult:
+        """Forward and backward of every micro-batch, clip, step."""
+        self.optimizer.apply_schedules(self.progress.steps, self.total_steps)
+        self.optimizer.zero_grad()
+        parts = split_batch(batch, self.settings.gradient_accumulation_steps)
+        sums: dict[str, Tensor] = {}
+        for part in parts:
+            part = to_device(part, self.precision.device, non_blocking=True)
+            losses = self._losses(part)
+            if losses is None or not self.guard.is_finite(losses, part):
+                return self._skipped(batch, sums)
+            self.state.scaler.scale(losses.total / len(parts)).backward()
+            for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
+                sums[name] = sums.get(name, 0.0) + value / len(parts)
+        self.state.scaler.unscale_(self.optimizer.optimizer)
+        norm = self._clip().item()
+        if self.precision.dtype != torch.float16 and not math.isfinite(norm):
+            self.guard.report(f"gradient norm {norm}", batch)  # in float16 the scaler skips and lowers its scale
+            return self._skipped(batch, sums)
+        self.state.scaler.step(self.optimizer.optimizer)
+        self.state.scaler.update()
+        return StepResult(losses=sums, images=len(batch), gradient_norm=norm)
+
+    def _losses(self, part: Batch) -> Losses | None:
+        """Losses of one micro-batch; None when the network's answer is not finite."""
+        try:
+            with self.precision.autocast():
+                return self.criterion(self.model(part), part.targets)
+        except NonFiniteCostError as error:
+            self.guard.report(str(error), part)
+            return None
+
+    def _clip(self) -> Tensor:
+        if self.clip is None:
+            return clip_gradients(self.optimizer.parameters, None)
+        return clip_gradients(self.optimizer.parameters, self.clip.max_norm, self.clip.norm_type)
+
+    def _skipped(self, batch: Batch, sums: dict[str, Tensor]) -> StepResult:
+        self.optimizer.zero_grad()
+        return StepResult(losses=sums, images=len(batch), gradient_norm=float("nan"), skipped=True)
+
+    def _after_step(self, result: StepResult, *, data_seconds: float, step_seconds: float) -> None:
+        progress = self.progress
+        if not result.skipped:
+            self.state.means.update(result.losses, weight=result.images)
+        self.log.step(self, result, data_seconds=data_seconds, step_seconds=step_seconds)
+        for callback in self.callbacks:
+            callback.on_step_end(self, result)
+        try:
+            self.guard.count(skipped=result.skipped)
+        except NotFiniteError:
+            progress.nonfinite_in_a_row = 0
+            self.checkpointer.save_last(self.state)  # skipped steps changed nothing: the weights are good
+            raise
+        if self.checkpointer.is_due_after_step(progress) and progress.step_in_epoch < len(self.train_loader):
+            self.checkpointer.save_last(self.state)
+
+    def _end_epoch(self) -> None:
+        progress, means = self.progress, self.state.means.means()
+        epoch = progress.epoch
+        progress.epoch, progress.step_in_epoch = epoch + 1, 0
+        progress.pending_validation = self._is_validation_due(epoch)
+        self.state.means.reset()
+        self.log.train_epoch(self, epoch, means)
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, means)
+        self.checkpointer.save_last(self.state)
+
+    # --- between epochs ---
+
+    def _is_validation_due(self, epoch: int) -> bool:
+        if self.validator is None:
+            return False
+        if epoch == self.settings.max_epochs - 1:
+            return True
+        return epoch % self.settings.val_epoch_freq == 0 and not (self.settings.skip_first_val and epoch == 0)
+
+    def _finish_epoch(self) -> ValidationResult | None:
+        """What follows a finished epoch; does nothing in the middle of one, and nothing twice."""
+        if self.progress.step_in_epoch:
+            return None
+        result = self.validate() if self.progress.pending_validation else None
+        if self.checkpointer.is_export_due(self.progress.epoch):
+            self.checkpointer.export(self.checkpointer.epoch_file(self.progress.epoch), self.state)
+        return result
+
+    def validate(self) -> ValidationResult:
+        """Measure, log, and keep the model if it is the best so far."""
+        progress = self.progress
+        result = self.validator.run(self.model, self.precision.autocast())
+        progress.steps_val += result.batches
+        progress.seconds += result.seconds
+        progress.pending_validation = False
+        progress.metric_name, progress.last_metric = result.metric_name, result.metric
+        is_best = self.settings.mode != "val" and (progress.best_metric is None or result.metric > progress.best_metric)
+        if is_best:
+            progress.best_metric, progress.best_epoch = result.metric, progress.epoch
+            self.checkpointer.export(self.checkpointer.folder / BEST, self.state)
+        self.log.validation(self, result)
+        for callback in self.callbacks:
+            callback.on_validation_end(self, result)
+        if self.precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return result
