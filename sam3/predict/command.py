@@ -256,9 +256,8 @@ def _say_plan(
     trained = card.prompts if card is not None else []
     foreign = [phrase for phrase in settings.prompts.values() if trained and phrase not in trained]
     if foreign:
-        print(
-            f"note: the checkpoint was trained on {', '.join(map(repr, trained))}; not on {', '.join(map(repr, foreign))}"
-        )
+        known, new = ", ".join(map(repr, trained)), ", ".join(map(repr, foreign))
+        print(f"note: the checkpoint was fine-tuned on {known}, not on {new}")
 
 
 def _say_summary(summary: "Summary", output: Path) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.postprocess import detections
 from sam3.ops import rle
 from sam3.ops.images import preprocess
 from sam3.predict.results import FoundObject
-from sam3.structures import Detections, ImageFeatures, TextFeatures
+from sam3.structures import Detections, DetectorOutput, ImageFeatures, QueryPredictions
 
 PHRASES_PER_PASS = 16  # bounds the memory of the part that runs once per phrase
 
@@ -67,21 +66,26 @@ class ImagePredictor:
         ]
 
     def _detect(self, features: ImageFeatures, size: tuple[int, int]) -> Iterator[Detections]:
-        """Detections of each phrase; masks exist for the phrases of one pass at a time."""
+        """Detections of each phrase. Full-size masks exist for one phrase at a time."""
         for text in self._text:
-            output = self.model.ground(
-                features, text, image_index=self._index(text) * 0, phrase_index=self._index(text)
-            )
-            yield from detections(
-                output,
-                original_sizes=[size] * len(text),
-                score_threshold=self.score_threshold,
-                max_detections=self.max_detections,
-                with_masks=output.one_to_one.masks is not None,
-            )
+            phrases = torch.arange(len(text), device=self.model.device)
+            output = self.model.ground(features, text, image_index=phrases * 0, phrase_index=phrases)
+            for row in range(len(text)):
+                yield from detections(
+                    _of_phrase(output, row),
+                    original_sizes=[size],
+                    score_threshold=self.score_threshold,
+                    max_detections=self.max_detections,
+                )
 
-    def _index(self, text: TextFeatures) -> Tensor:
-        return torch.arange(len(text), device=self.model.device)
+
+def _of_phrase(output: DetectorOutput, row: int) -> DetectorOutput:
+    found = output.one_to_one
+    rows = {
+        name: None if (values := getattr(found, name)) is None else values[row : row + 1]
+        for name in ("logits", "boxes", "boxes_xyxy", "presence_logits", "masks")
+    }
+    return DetectorOutput(one_to_one=QueryPredictions(**rows))
 
 
 def _best_first(label: str, detected: Detections) -> list[FoundObject]:
