@@ -62,7 +62,8 @@ def default_target(source: Path, dtype: str, file_format: str) -> Path:
 
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = CommandParser("compress", description=DESCRIPTION)
+    usage = "%(prog)s (CHECKPOINT | --run DIR) [-o OUT] [options]"
+    parser = CommandParser("compress", usage=usage, description=DESCRIPTION)
     parser.add_argument(
         "checkpoint", nargs="?", metavar="CHECKPOINT", help="file that training wrote, or any weight file"
     )

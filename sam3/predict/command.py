@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam3.arguments import CommandParser
-from sam3.errors import CheckpointError, ConfigError, DataError
+from sam3.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from sam3.io.checkpoint import ModelCard
@@ -59,9 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = _device(arguments.device)
     card = _read_card(checkpoint)
     settings = _settings(arguments, checkpoint, card, device)
-    _say_plan(checkpoint, settings, card, len(images), device)
-
     folder = RunFolder.open(output, settings, overwrite=arguments.overwrite)
+    _say_plan(checkpoint, settings, card, len(images), device)
     summary = predict_images(
         folder.enter(images),
         folder,
@@ -80,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, with ``write`` reduced to the kinds of files wanted."""
-    parser = CommandParser("predict", description=DESCRIPTION, epilog=EPILOG)
+    usage = "%(prog)s (--checkpoint FILE | --run DIR) --input PATH --output DIR [--prompt PHRASE] [options]"
+    parser = CommandParser("predict", usage=usage, description=DESCRIPTION, epilog=EPILOG)
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--checkpoint", metavar="FILE", help="weight file (.pt, .safetensors) of any known layout")
     weights.add_argument("--run", metavar="DIR", help="take best.pt, else last.pt, of the latest run at or below DIR")
@@ -199,6 +199,10 @@ def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard 
         raise ConfigError(f"--score-threshold {threshold}: scores lie between 0 and 1, so must the threshold (below 1)")
     if arguments.max_detections != -1 and arguments.max_detections < 1:
         raise ConfigError(f"--max-detections {arguments.max_detections}: give a positive number, or -1 for no limit")
+    if arguments.resolution is not None and arguments.resolution < 1:
+        raise ConfigError(f"--resolution {arguments.resolution}: give a positive number of pixels")
+    if arguments.polygon_tolerance < 0:
+        raise ConfigError(f"--polygon-tolerance {arguments.polygon_tolerance}: give 0 (exact) or a positive number")
     dtype = arguments.dtype
     if dtype == "auto":
         dtype = "bf16" if device.startswith("cuda") else "fp32"
@@ -237,8 +241,6 @@ def _writers(arguments: argparse.Namespace, output: Path, settings: "RunSettings
     from sam3.predict.overlay import label_colours
     from sam3.predict.writers import LabelmeWriter, MaskWriter, OverlayWriter
 
-    if arguments.polygon_tolerance < 0:
-        raise DataError(f"--polygon-tolerance {arguments.polygon_tolerance}: give 0 (exact) or a positive number")
     writers: dict[str, ResultWriter] = {
         "overlay": OverlayWriter(output, label_colours(settings.prompts)),
         "masks": MaskWriter(output),
@@ -252,12 +254,12 @@ def _say_plan(
 ) -> None:
     phrases = ", ".join(repr(phrase) for phrase in settings.prompts.values())
     print(f"{checkpoint}, {settings.resolution} px, {settings.dtype} on {device}")
-    print(f"{num_images} images, phrases {phrases}, score > {settings.score_threshold:g}")
+    print(f"{num_images} images, phrases {phrases}, score > {settings.score_threshold:g}", flush=True)
     trained = card.prompts if card is not None else []
     foreign = [phrase for phrase in settings.prompts.values() if trained and phrase not in trained]
     if foreign:
         known, new = ", ".join(map(repr, trained)), ", ".join(map(repr, foreign))
-        print(f"note: the checkpoint was fine-tuned on {known}, not on {new}")
+        print(f"note: the checkpoint was fine-tuned on {known}, not on {new}", flush=True)
 
 
 def _say_summary(summary: "Summary", output: Path) -> None:
@@ -268,6 +270,6 @@ def _say_summary(summary: "Summary", output: Path) -> None:
     )
     print(f"results: {output}")
     for path, reason in list(summary.failures.items())[:10]:
-        print(f"warning: not processed: {path}: {reason}")
+        print(f"warning: not processed: {reason if path in reason else f'{path}: {reason}'}")
     if len(summary.failures) > 10:
         print(f"warning: {len(summary.failures) - 10} more in {output / 'failures.json'}")

@@ -53,7 +53,7 @@ def predict_images(
     Args:
         entries: images with ids and names, from :meth:`RunFolder.enter`.
         folder: where results go.
-        predictor: makes the predictor; called once, and only if an image needs it.
+        predictor: makes the predictor; called only if an image needs it.
         writers: the files wanted. A finished image that lacks some gets them from its stored result.
         redo: process finished images again.
         progress: show a progress bar with the time left on stderr.
@@ -65,14 +65,13 @@ def predict_images(
         DataError: the output cannot be written (full disk, no permission).
     """
     summary = Summary(images=len(entries))
-    find: Predictor | None = None
+    is_needed = redo or any(folder.finished(entry) is None for entry in entries)
+    find = predictor() if is_needed else None
     started = time.monotonic()
     bar = tqdm(entries, unit="image", disable=not progress, dynamic_ncols=True)
     for entry in bar:
         result = None if redo else folder.finished(entry)
         was_finished = result is not None
-        if find is None and not was_finished:
-            find = predictor()
         try:
             if result is None:
                 result = _process(entry, find, writers)
