@@ -3,7 +3,6 @@
 Cheap things first, so that a mistake in the data is found before gigabytes of weights are read.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,12 @@ from sam3.train.optim.groups import LayerDecay, Rule
 from sam3.train.optim.optimizer import ScheduledOptimizer, build_optimizer
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import seed_everything
-from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start
+from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start, move_aside
 from sam3.train.run_log import RunLog
-from sam3.train.schema import AmpConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
-from sam3.train.startup_checks import check_categories, check_folders, check_schedule_length
+from sam3.train.schema import AmpConfig, LoggingConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
+from sam3.train.startup_checks import check_categories, check_data_files, check_schedule_length
 from sam3.train.trainer import Precision, Trainer
 from sam3.train.validation import Validator
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,46 +47,59 @@ class Datasets:
         return (self.train or self.val).categories
 
 
-def build_trainer(loaded: LoadedConfig) -> Trainer:
-    """Everything of a run, at the step where it begins or goes on."""
-    config = loaded.run
+@dataclass(frozen=True)
+class Foundation:
+    """What a run stands on; cheap to lay, so that mistakes show before the model is built."""
+
+    device: torch.device
+    precision: Precision
+    datasets: Datasets
+    train_loader: Loader | None
+    val_loader: Loader | None
+    start: Start
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return 0 if self.train_loader is None else len(self.train_loader)
+
+
+def lay_foundation(config: RunConfig) -> Foundation:
+    """Read annotations and find the checkpoint to begin with; writes nothing."""
+    check_data_files(config)
     device = choose_device(config.trainer.accelerator)
-    check_folders(config)
-    seed_everything(config.trainer.seed_value + distributed.rank())
-    torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=device.type != "cpu")
     datasets = build_datasets(config)
     train_loader, val_loader = build_loaders(config, datasets)
     if train_loader is not None:
-        check_schedule_length(config, len(train_loader) * config.trainer.max_epochs)
+        check_schedule_length(config.optim, len(train_loader) * config.trainer.max_epochs)
     start = choose_start(config.trainer.checkpoint, config.trainer.mode)
+    return Foundation(device, choose_precision(config.optim.amp, device), datasets, train_loader, val_loader, start)
+
+
+def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
+    """Everything of a run, at the step where it begins or goes on."""
+    config, device, start = loaded.run, foundation.device, foundation.start
+    seed_everything(config.trainer.seed_value + distributed.rank())
+    torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=device.type != "cpu")
     model = build_model(config.model, device, with_weights=start.beginning is Beginning.FRESH)
     criterion = build_criterion(config.loss).to(device)
     optimizer = build_scheduled_optimizer(model, config.optim)
-    precision = choose_precision(config.optim.amp, device)
-    state = RunState(model, optimizer, precision.scaler(), Progress(), RunningMeans())
-    origin = describe_origin(loaded.resolved(), len(datasets.train or datasets.val), start)
-    _begin(start, state, origin, 0 if train_loader is None else len(train_loader))
-    log = _build_log(config, state.progress)
-    validator = None
-    if val_loader is not None:
-        validator = Validator(
-            val_loader,
-            config.trainer.validation,
-            Path(config.launcher.experiment_log_dir) / "dumps" / "val",
-            criterion=criterion,
-            with_masks=config.model.enable_segmentation,
-            live=log.live,
-        )
+    state = RunState(model, optimizer, foundation.precision.scaler(), Progress(), RunningMeans())
+    origin = describe_origin(loaded.resolved(), len(foundation.datasets.train or foundation.datasets.val), start)
+    move_aside(start)
+    load_start(start, state, origin, foundation.steps_per_epoch, weights_only=config.trainer.mode == "val")
+    log = build_log(config.logging, state.progress)
     return Trainer(
         model=model,
         criterion=criterion,
         optimizer=optimizer,
         state=state,
-        train_loader=train_loader,
-        validator=validator,
-        checkpointer=Checkpointer(config.trainer.checkpoint, build_card(config, datasets.categories, model), origin),
+        train_loader=foundation.train_loader,
+        validator=build_validator(config, foundation.val_loader, criterion, log.live),
+        checkpointer=Checkpointer(
+            config.trainer.checkpoint, build_card(config, foundation.datasets.categories, model), origin
+        ),
         log=log,
-        precision=precision,
+        precision=foundation.precision,
         settings=config.trainer,
         clip=config.optim.gradient_clip,
         callbacks=[instantiate(node) for node in config.trainer.callbacks],
@@ -207,21 +217,23 @@ def build_card(config: RunConfig, categories: dict[int, str], model: nn.Module) 
     )
 
 
-def _begin(start: Start, state: RunState, origin: dict[str, Any], steps_per_epoch: int) -> None:
-    if start.displaced is not None:
-        aside = _free_name(start.displaced)
-        start.displaced.rename(aside)
-        _log.warning("trainer.checkpoint.on_conflict=restart: the old %s is now %s", start.displaced.name, aside.name)
-    load_start(start, state, origin, steps_per_epoch)
+def build_validator(config: RunConfig, loader: Loader | None, criterion: nn.Module, live: LiveLine) -> Validator | None:
+    """The validation of the run, if its mode has one."""
+    if loader is None:
+        return None
+    return Validator(
+        loader,
+        config.trainer.validation,
+        Path(config.launcher.experiment_log_dir) / "dumps" / "val",
+        criterion=criterion,
+        with_masks=config.model.enable_segmentation,
+        live=live,
+    )
 
 
-def _free_name(path: Path) -> Path:
-    numbers = iter(range(1, 10**6))
-    return next(name for n in numbers if not (name := path.with_name(f"last_before_restart_{n}.pt")).exists())
-
-
-def _build_log(config: RunConfig, progress: Progress) -> RunLog:
-    curves = Curves(config.logging.tensorboard, first_step=progress.steps)
-    log = RunLog(config.logging, curves, LiveLine(config.logging.live_line))
+def build_log(settings: LoggingConfig, progress: Progress) -> RunLog:
+    """All sinks of the run; what an interrupted run wrote ahead of its checkpoint is dropped."""
+    curves = Curves(settings.tensorboard, first_step=progress.steps)
+    log = RunLog(settings, curves, LiveLine(settings.live_line))
     log.forget_what_is_repeated(progress)
     return log

@@ -114,7 +114,8 @@ class Checkpointer:
             torch.save(content, temporary)
 
     def _card(self, progress: Progress) -> ModelCard:
-        metric = {} if progress.last_metric is None else {str(progress.metric_name): progress.last_metric}
+        measured = progress.last_metric_epoch == progress.epoch and progress.step_in_epoch == 0
+        metric = {progress.metric_name: progress.last_metric} if measured else {}
         return replace(self.card, epoch=progress.epoch, metric=metric)
 
 

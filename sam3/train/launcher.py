@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 
 from sam3.errors import ConfigError
 from sam3.io.files import write_text
-from sam3.train.assembly import build_trainer
+from sam3.train.assembly import build_trainer, lay_foundation
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.logging_setup import start_text_log, stop_text_log
 from sam3.train.plan import make_plan
 from sam3.train.schema import RunConfig
-from sam3.train.startup_checks import check_folders, check_free_disk
+from sam3.train.startup_checks import check_free_disk, check_output_folder
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
     """
     _require_one_process(loaded.run)
     if dry_run:
-        print(make_plan(loaded))
+        print(make_plan(loaded, lay_foundation(loaded.run)))
         return
     run_in_this_process(loaded)
 
@@ -48,14 +48,15 @@ def _require_one_process(config: RunConfig) -> None:
 
 def run_in_this_process(loaded: LoadedConfig) -> None:
     """Train or validate here, start to end."""
-    check_folders(loaded.run)
+    check_output_folder(loaded.run)
     start_text_log(loaded.run.logging.log_dir, loaded.run.logging.log_level_primary)
     try:
-        plan = make_plan(loaded)
+        foundation = lay_foundation(loaded.run)
+        plan = make_plan(loaded, foundation)
         check_free_disk(plan.folder, plan.disk_bytes)
         _write_config(loaded)
         _log.info("plan of this run\n%s", plan)
-        trainer = build_trainer(loaded)
+        trainer = build_trainer(loaded, foundation)
         try:
             trainer.run()
         finally:

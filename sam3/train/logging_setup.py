@@ -6,6 +6,7 @@ Names of curves: spec/training.md 3.7, with validation under ``Meters_val`` (the
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,8 @@ class JsonLines:
         self.path = Path(path)
 
     def append(self, values: Mapping[str, Any]) -> None:
+        """Add a line; JSON knows no NaN and no infinity, they become null."""
+        values = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")

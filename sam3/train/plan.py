@@ -5,20 +5,12 @@ from pathlib import Path
 
 import torch
 
-from sam3.train.assembly import (
-    Datasets,
-    build_datasets,
-    build_loaders,
-    build_scheduled_optimizer,
-    choose_device,
-    choose_precision,
-)
+from sam3.train.assembly import Datasets, Foundation, build_scheduled_optimizer
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.meters import GIGABYTE
 from sam3.train.model_setup import build_model
-from sam3.train.resuming import choose_start
+from sam3.train.resuming import Start
 from sam3.train.schema import CheckpointConfig, RunConfig
-from sam3.train.startup_checks import check_data_files
 
 _FULL, _HALF = 4, 2  # bytes of a number
 _MOMENTS = 2  # of AdamW, each as large as the trainable weights
@@ -54,7 +46,7 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """Most that the checkpoints take at once: a new last.pt is complete before the old one goes."""
+        """Most that the checkpoints take at once: a new file is complete before the old one goes."""
         return 2 * self.rolling_bytes + (self.exports + 1) * self.export_bytes
 
     def __str__(self) -> str:
@@ -80,15 +72,9 @@ class Plan:
         return "\n".join(lines)
 
 
-def make_plan(loaded: LoadedConfig) -> Plan:
-    """Work out the plan; reads annotations and checkpoints, writes nothing, builds the model without memory."""
-    config = loaded.run
-    check_data_files(config)
-    device = choose_device(config.trainer.accelerator)
-    dtype = choose_precision(config.optim.amp, device).dtype
-    datasets = build_datasets(config)
-    train_loader, _ = build_loaders(config, datasets)
-    start = choose_start(config.trainer.checkpoint, config.trainer.mode)
+def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
+    """Work out the plan; writes nothing and builds the model without memory."""
+    config, datasets = loaded.run, foundation.datasets
     with torch.device("meta"):
         model = build_model(config.model, "meta", with_weights=False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -98,12 +84,12 @@ def make_plan(loaded: LoadedConfig) -> Plan:
         source=loaded.source,
         notes=loaded.notes,
         mode=config.trainer.mode,
-        device=str(device),
-        precision="float32" if dtype is None else f"mixed {str(dtype).removeprefix('torch.')}",
-        begins_with=_beginning(start, config),
+        device=str(foundation.device),
+        precision=_precision(foundation.precision.dtype),
+        begins_with=_beginning(foundation.start, config),
         classes=list(datasets.categories.values()),
         **_data_sizes(datasets),
-        steps_per_epoch=0 if train_loader is None else len(train_loader),
+        steps_per_epoch=foundation.steps_per_epoch,
         epochs=config.trainer.max_epochs,
         batch_size=config.data.train.batch_size,
         accumulation=config.trainer.gradient_accumulation_steps,
@@ -140,7 +126,11 @@ def _data_sizes(datasets: Datasets) -> dict[str, int]:
     return sizes
 
 
-def _beginning(start, config: RunConfig) -> str:
+def _precision(dtype: torch.dtype | None) -> str:
+    return "float32" if dtype is None else f"mixed {str(dtype).removeprefix('torch.')}"
+
+
+def _beginning(start: Start, config: RunConfig) -> str:
     if start.path is not None:
         return f"{start.path} ({start.beginning.value})"
     if config.model.checkpoint_path:

@@ -137,8 +137,25 @@ def _read_complete(path: Path) -> Mapping[str, Any] | None:
     return content if isinstance(content, Mapping) and content.get("format") == FORMAT else None
 
 
-def load_start(start: Start, state: RunState, origin: Mapping[str, Any], steps_per_epoch: int) -> None:
+def move_aside(start: Start) -> None:
+    """Rename the rolling file of another origin, so that nothing overwrites it."""
+    if start.displaced is None:
+        return
+    numbers = iter(range(1, 10**6))
+    free = next(
+        path for n in numbers if not (path := start.displaced.with_name(f"last_before_restart_{n}.pt")).exists()
+    )
+    start.displaced.rename(free)
+    _log.warning("trainer.checkpoint.on_conflict=restart: the old %s is now %s", start.displaced.name, free.name)
+
+
+def load_start(
+    start: Start, state: RunState, origin: Mapping[str, Any], steps_per_epoch: int, *, weights_only: bool = False
+) -> None:
     """Bring ``state`` to where ``start`` says; random generators last, so that nothing draws in between.
+
+    Args:
+        weights_only: leave optimizer and random generators alone, as validation needs neither.
 
     Raises:
         CheckpointError: weights or optimizer of the file do not fit this run.
@@ -150,6 +167,9 @@ def load_start(start: Start, state: RunState, origin: Mapping[str, Any], steps_p
         _log.info("%s holds weights only: training starts at epoch 0 from them", start.path)
         return
     content = start.content
+    if weights_only:
+        _take_over(state.progress, Progress.from_dict(content["progress"]))
+        return
     state.optimizer.load_state_dict(content["optimizer"])
     state.scaler.load_state_dict(content["scaler"])
     state.means.load_state_dict(content["means"])

@@ -8,18 +8,17 @@ from typing import Any
 
 from sam3.errors import ConfigError, DataError
 from sam3.train.meters import GIGABYTE
-from sam3.train.schema import RunConfig
+from sam3.train.schema import OptimConfig, RunConfig
 
 _log = logging.getLogger(__name__)
 
 
-def check_folders(config: RunConfig) -> None:
-    """The data are there and the output folder can be written.
+def check_output_folder(config: RunConfig) -> None:
+    """The output folder can be written; it is made if needed.
 
     Raises:
         ConfigError: naming the key.
     """
-    check_data_files(config)
     folder = Path(config.launcher.experiment_log_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +31,11 @@ def check_folders(config: RunConfig) -> None:
 
 
 def check_data_files(config: RunConfig) -> None:
-    """Annotation files and image folders of the splits that the mode needs exist."""
+    """Annotation files and image folders of the splits that the mode needs exist.
+
+    Raises:
+        ConfigError: naming the key and what the folder holds instead.
+    """
     root = Path(config.paths.dataset_root)
     if not root.is_dir():
         raise ConfigError(
@@ -59,26 +62,29 @@ def check_categories(train: Any, val: Any) -> None:
     )
 
 
-def check_schedule_length(config: RunConfig, total_steps: int) -> None:
-    """A warning when the learning rate never reaches its configured value."""
-    ramps = config.scratch.scheduler_warmup + config.scratch.scheduler_cooldown
-    if total_steps < ramps:
-        _log.warning(
-            "the run has %d steps, fewer than scratch.scheduler_warmup + scratch.scheduler_cooldown (%d): the learning "
-            "rate never reaches its configured value; lower both or train longer",
-            total_steps,
-            ramps,
-        )
+def check_schedule_length(optim: OptimConfig, total_steps: int) -> None:
+    """A warning when a learning rate never reaches its configured value."""
+    for name, rule in optim.options.lr.items():
+        ramps = sum(rule.schedule.get(key, 0) for key in ("warmup_steps", "cooldown_steps"))
+        if total_steps < ramps:
+            _log.warning(
+                "the run has %d steps, fewer than the warm-up and cool-down of optim.options.lr.%s (%d): the learning "
+                "rate never reaches its configured value; lower scratch.scheduler_warmup and scheduler_cooldown or "
+                "train longer",
+                total_steps,
+                name,
+                ramps,
+            )
 
 
 def check_free_disk(folder: Path, needed_bytes: int) -> None:
-    """Room for what the run will write.
+    """Room for what the run will write; checkpoints that are there already will be replaced.
 
     Raises:
         ConfigError: less is free.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(existing).free + sum(path.stat().st_size for path in folder.glob("checkpoints/*.pt"))
     if free < needed_bytes:
         raise ConfigError(
             f"paths.experiment_log_dir: {free / GIGABYTE:.1f} GiB are free in {existing}, but the checkpoints of this "

@@ -222,6 +222,7 @@ class Trainer:
         progress.seconds += result.seconds
         progress.pending_validation = False
         progress.metric_name, progress.last_metric = result.metric_name, result.metric
+        progress.last_metric_epoch = progress.epoch
         is_best = self.settings.mode != "val" and (progress.best_metric is None or result.metric > progress.best_metric)
         if is_best:
             progress.best_metric, progress.best_epoch = result.metric, progress.epoch
