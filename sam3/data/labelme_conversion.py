@@ -239,7 +239,6 @@ def _used_classes(images: Iterable[ConvertedImage], options: LabelmeOptions) -> 
 def _split_item(image: ConvertedImage, group: str | None) -> SplitItem:
     return SplitItem(
         group=f"image {image.key}" if group is None else f"group {group}",
-        content=image.source.digest,
         classes=frozenset(instance.label for instance in image.instances),
     )
 

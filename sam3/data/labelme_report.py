@@ -12,6 +12,8 @@ from sam3.data.labelme_output import ConvertedImage
 
 _SINGLE, _MULTI = (f"sam3/train/conf/train_config_{kind}_class.yaml" for kind in ("single", "multi"))
 
+_NO_TEXT = {"null", "true", "false", "nan", "inf"}  # plain words that the configuration reads as other values
+
 
 @dataclass(frozen=True)
 class BadFile:
@@ -104,9 +106,8 @@ def _left_out(report: ConversionReport) -> list[str]:
         named = Counter({f"{kind} {label!r}": count for (label, kind), count in report.skipped_shapes.items()})
         lines.append("shapes of unsupported types left out: " + counted(named))
     if report.unlabelled_images:
-        first, *others = report.unlabelled_images
         lines.append(
-            f"images without a JSON file left out: {first}{f' and {len(others)} more' if others else ''}; "
+            f"images without a JSON file left out: {_first(report.unlabelled_images, limit=3)}; "
             "if they show none of the objects, pass --include_unlabelled"
         )
     turned = sum(image.source.is_turned for image in report.images)
@@ -128,13 +129,28 @@ def _warnings(report: ConversionReport) -> list[str]:
     if not report.num_train or not report.num_val:
         empty = "val" if report.num_train else "train"
         return [f"warning: {empty} has no images; training needs both, see --train_split and --group_by"]
+    lines = []
     one_sided = [name for name in report.class_names if 0 in _class_numbers(report, name)[3:5]]
-    if not one_sided:
-        return []
-    names = ", ".join(one_sided)
-    return [
-        f"warning: not in both train and val, for want of images or because images of a group stay together: {names}"
-    ]
+    if one_sided:
+        lines.append(f"warning: classes with objects in only one of train and val: {_first(one_sided)}")
+    copies = sorted(set.intersection(*(_digests(report, side) for side in (True, False))))
+    if copies:
+        names = [image.key for image in report.images if image.source.digest in copies]
+        lines.append(
+            f"warning: copies of one image in both train and val make validation look too good: {_first(names)}; "
+            "delete the copies, or see --group_by"
+        )
+    return lines
+
+
+def _digests(report: ConversionReport, side: bool) -> set[str]:
+    return {
+        image.source.digest for image, in_train in zip(report.images, report.in_train, strict=True) if in_train == side
+    }
+
+
+def _first(names: Sequence[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _next_step(report: ConversionReport) -> list[str]:
@@ -155,13 +171,7 @@ def training_command(output_dir: Path, class_names: Sequence[str]) -> str:
 
 def _config_value(text: str) -> str:
     """``text`` so that the configuration reads it as text: quoted unless it is plain words or a plain path."""
-    if re.fullmatch(r"[A-Za-z/][A-Za-z0-9_./ -]*(?<! )", text) and text.lower() not in {
-        "null",
-        "true",
-        "false",
-        "nan",
-        "inf",
-    }:
+    if re.fullmatch(r"[A-Za-z/][A-Za-z0-9_./ -]*(?<! )", text) and text.lower() not in _NO_TEXT:
         return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

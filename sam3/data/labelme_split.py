@@ -1,6 +1,6 @@
 """Divide images into train and val: by seed, stratified by class, groups kept whole.
 
-In order of importance: images of one group, and images of equal content, are on one side; every class that
+In order of importance: images of one group are on one side; every class that
 occurs in at least two groups is on both sides, when one arrangement can do that for all of them; the number
 of training images is the share asked for; every class is divided in about that share. Images without
 objects count as a class of their own.
@@ -23,7 +23,6 @@ class SplitItem:
     """One image."""
 
     group: str
-    content: str  # a digest: images of equal content count as one group
     classes: frozenset[str]  # of its objects; empty for a negative
 
 
@@ -34,29 +33,12 @@ def split_train(items: Sequence[SplitItem], train_fraction: float, seed: int) ->
     """
     if not items or train_fraction in (0.0, 1.0):
         return [train_fraction == 1.0] * len(items)
-    names = _whole_groups(items)
-    division = _Division(_gather(items, names, seed), train_fraction)
+    division = _Division(_gather(items, seed), train_fraction)
     division.stratify()
     division.cover_both_sides(random.Random(seed))
     division.balance()
     side = {group.name: in_train for group, in_train in zip(division.groups, division.in_train, strict=True)}
-    return [side[name] for name in names]
-
-
-def _whole_groups(items: Sequence[SplitItem]) -> list[str]:
-    """For each item the name of its group, after groups that share an image are joined: the first name in order."""
-    joined: dict[str, str] = {}  # name -> an earlier name of the same group
-
-    def first_name(name: str) -> str:
-        while name in joined:
-            name = joined[name]
-        return name
-
-    group_of_content: dict[str, str] = {}
-    for item in items:
-        names = sorted({first_name(item.group), first_name(group_of_content.setdefault(item.content, item.group))})
-        joined.update(dict.fromkeys(names[1:], names[0]))
-    return [first_name(item.group) for item in items]
+    return [side[item.group] for item in items]
 
 
 @dataclass
@@ -66,12 +48,12 @@ class _Group:
     counts: Counter[Hashable] = field(default_factory=Counter)  # class -> images that show it
 
 
-def _gather(items: Iterable[SplitItem], names: Iterable[str], seed: int) -> list[_Group]:
+def _gather(items: Iterable[SplitItem], seed: int) -> list[_Group]:
     """Groups, large ones first since the small ones can even out what they leave; equal ones in an order that depends
     on nothing but their names and the seed."""
     groups: dict[str, _Group] = {}
-    for item, name in zip(items, names, strict=True):
-        group = groups.setdefault(name, _Group(name))
+    for item in items:
+        group = groups.setdefault(item.group, _Group(item.group))
         group.size += 1
         group.counts.update([*(item.classes or [_NEGATIVE]), _ANY])
 
@@ -129,11 +111,11 @@ class _Division:
             if not missing:
                 break
             candidates = self.members[missing[generator.randrange(len(missing))]]
-            losses = [self._classes_lost_by_moving(index) for index in candidates]
-            if min(losses) > 0 and generator.random() < 0.3:
+            costs = [(self._classes_lost_by_moving(index), self._imbalance_by_moving(index)) for index in candidates]
+            if min(costs)[0] > 0 and generator.random() < 0.3:
                 chosen = candidates[generator.randrange(len(candidates))]
             else:
-                chosen = candidates[losses.index(min(losses))]
+                chosen = candidates[costs.index(min(costs))]
             self._move(chosen)
         self.in_train = best
         self._recount()
