@@ -44,10 +44,19 @@ def decode(rle: Mapping[str, Any]) -> np.ndarray:
     Raises:
         DataError: the runs are malformed or do not add up to H * W.
     """
+    return decode_columns(rle, 0, _size(rle)[1])
+
+
+def decode_columns(rle: Mapping[str, Any], start: int, stop: int) -> np.ndarray:
+    """Columns ``start`` to ``stop`` (excluded) of :func:`decode`, (H, stop - start), without decoding the others."""
     height, width = _size(rle)
+    if not 0 <= start <= stop <= width:
+        raise ValueError(f"columns {start}..{stop} of a mask of width {width}")
     runs = _runs(rle)
+    ends = np.cumsum(runs).clip(start * height, stop * height)
+    lengths = np.diff(ends, prepend=start * height)
     is_object = np.arange(len(runs)) % 2 == 1
-    return np.repeat(is_object, runs).reshape(width, height).T
+    return np.repeat(is_object, lengths).reshape(stop - start, height).T
 
 
 def area(rle: Mapping[str, Any]) -> int:

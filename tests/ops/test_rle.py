@@ -56,6 +56,15 @@ def test_all_zero_mask_is_one_run_and_no_pixel_is_legal():
     assert rle.decode(rle.encode(np.zeros((0, 5), bool))).shape == (0, 5)
 
 
+def test_some_columns_equal_those_of_the_whole_mask():
+    mask = np.random.default_rng(0).random((7, 9)) < 0.5
+    code = rle.encode(mask)
+    for start, stop in [(0, 9), (0, 0), (9, 9), (2, 5), (8, 9)]:
+        assert (rle.decode_columns(code, start, stop) == mask[:, start:stop]).all()
+    with pytest.raises(ValueError, match=r"columns 3\.\.10 of a mask of width 9"):
+        rle.decode_columns(code, 3, 10)
+
+
 def test_integers_other_than_one_are_object():
     assert rle.area(rle.encode(np.array([[0, 255], [2, 0]]))) == 2
 

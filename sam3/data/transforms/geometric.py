@@ -6,7 +6,7 @@ The functions do one thing each; the small classes below them choose the numbers
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, gcd
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from sam3.data.samples import Mask, Sample
 from sam3.errors import ConfigError
 from sam3.ops import images, rle
 from sam3.ops.boxes import box_xyxy_to_cxcywh
+from sam3.ops.rle import Rle
 
 _REFERENCE_RESOLUTION = 1008
 _REFERENCE_STRIDE = 32
+_LARGE_IMAGE = 1_000_000  # pixels; below, resizing whole masks is fast enough
 
 
 def resize_scales(resolution: int, *, min_size: int = 480, stride: int | None = None) -> tuple[int, ...]:
@@ -68,7 +70,12 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
     """Image bilinear with antialiasing; masks too, then rounded half to even; boxes and areas in proportion."""
     old_height, old_width = sample.size
     factors = torch.tensor([width / old_width, height / old_height] * 2)
-    masks = _map_masks(sample, lambda mask: _resize_mask(mask, height, width))
+    masks = sample.objects.masks
+    if masks is not None:
+        entries = zip(masks, sample.objects.boxes, strict=True)
+        masks = [
+            None if mask is None else _resize_mask(mask, box, sample.size, (height, width)) for mask, box in entries
+        ]
     sample = sample.map_boxes(lambda boxes: boxes * factors)
     areas = sample.objects.areas * (factors[0] * factors[1])
     return replace(
@@ -163,11 +170,35 @@ def _map_masks(sample: Sample, change: Callable[[Tensor], Tensor]) -> list[Mask]
     return [None if mask is None else change(mask) for mask in decoded]
 
 
-def _resize_mask(mask: Tensor, height: int, width: int) -> Tensor:
-    resized = F.interpolate(
-        mask[None, None].float(), (height, width), mode="bilinear", align_corners=False, antialias=True
-    )
+def _resize_mask(mask: Rle | Tensor, box: Tensor, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
+    """(H, W) bool in the new size. A large encoded mask is decoded and resized around its object only."""
+    if isinstance(mask, Tensor) or size[0] * size[1] < _LARGE_IMAGE or not rle.area(mask):
+        return _interpolate(decode_mask(mask, box, size), new_size)
+    left, top, width, height = (int(value) for value in rle.to_box_xywh(mask))
+    old_rows, new_rows = _window(top, top + height, size[0], new_size[0])
+    old_columns, new_columns = _window(left, left + width, size[1], new_size[1])
+    columns = rle.decode_columns(mask, old_columns.start, old_columns.stop)
+    window = torch.from_numpy(columns[old_rows])
+    result = torch.zeros(new_size, dtype=torch.bool)
+    target = result[new_rows, new_columns]
+    target.copy_(_interpolate(window, target.shape))
+    return result
+
+
+def _interpolate(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    resized = F.interpolate(mask[None, None].float(), size, mode="bilinear", align_corners=False, antialias=True)
     return resized[0, 0].round().bool()
+
+
+def _window(start: int, stop: int, old: int, new: int) -> tuple[slice, slice]:
+    """Part of an axis of ``old`` pixels that decides the result around start..stop, and the part of the ``new``
+    pixels that it becomes. Both are whole multiples of one step, so the part is resized by exactly the same factor."""
+    steps = gcd(old, new)
+    old_step, new_step = old // steps, new // steps
+    reach = 2 * max(1, ceil(old / new)) + 1  # of the filter, across the edge of the part and back
+    first = max(0, (start - reach) // old_step)
+    last = min(steps, ceil((stop + reach) / old_step))
+    return slice(first * old_step, last * old_step), slice(first * new_step, last * new_step)
 
 
 def _filled_box(box: Tensor, size: tuple[int, int]) -> Tensor:

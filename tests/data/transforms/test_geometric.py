@@ -1,6 +1,7 @@
 """Resize, pad, flip, normalise: numbers, masks that follow their boxes, inputs left alone."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sam3.data.transforms.geometric import (
     RandomHorizontalFlip,
     RandomResize,
     decode_mask,
+    decode_masks,
     horizontal_flip,
     normalize,
     pad,
@@ -91,6 +93,24 @@ def test_masks_are_antialiased_and_rounded_half_to_even():
     assert not resize(sample, 1, 2).objects.masks[0].any()
     half = make_sample([[0, 0, 1, 1]], size=(1, 2), masks=[torch.tensor([[True, False]])])
     assert resize(half, 1, 3).objects.masks[0].tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("size", [(1200, 1000), (1001, 1003)])
+@pytest.mark.parametrize("new", [448, 1008, 1500])
+def test_large_encoded_masks_are_resized_as_whole_ones_are(size, new):
+    height, width = size
+    boxes = [[0, 0, 90, 30], [300.0, 200, 455, 317], [width - 1, height - 1, width, height], [0, 5, width, 8]]
+    sample = make_sample(boxes, size=size)
+    whole = replace(sample, objects=decode_masks(sample).objects)
+    for quick, full in zip(resize(sample, new, new).objects.masks, resize(whole, new, new).objects.masks, strict=True):
+        assert quick.any() == full.any()
+        assert (quick != full).sum() <= full.sum() // 200  # pixels that are exactly one half round either way
+
+
+def test_a_large_mask_without_pixels_becomes_its_box():
+    empty = rle.encode(np.zeros((1100, 1000), dtype=bool))
+    sample = make_sample([[100, 110, 200, 330]], size=(1100, 1000), masks=[empty])
+    assert _mask_box(resize(sample, 550, 500).objects.masks[0]) == [50, 55, 100, 165]
 
 
 def test_pad_moves_everything():
