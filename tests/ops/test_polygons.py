@@ -133,7 +133,10 @@ def test_any_polygon_is_cut_at_the_image_and_nowhere_else(points):
     if len(clipped):
         assert (clipped >= 0).all()
         assert (clipped <= (WIDTH, HEIGHT)).all()
-    assert (inside_by_crossings(clipped) == inside_by_crossings(outline)).mean() > 0.9995  # ties of rounding
+    differing = inside_by_crossings(clipped) != inside_by_crossings(outline)
+    x, y = pixel_centres()
+    for row, column in zip(*np.nonzero(differing), strict=True):  # ties only: a side runs through the centre
+        assert distance_to_outline(x[row, column], y[row, column], outline) < 1e-6
 
 
 @settings(max_examples=80, deadline=None)
