@@ -116,10 +116,10 @@ def records_of(
     chunks = category_chunks(list(coco.categories), category_chunk_size)
     records = []
     for image_id, image in coco.images.items():
-        objects = [
-            (entry["category_id"], _object_record(coco.path, entry, image, with_masks=with_masks, box_rule=box_rule))
-            for entry in coco.annotations.get(image_id, [])
-        ]
+        objects: dict[int, list[ObjectRecord]] = {}
+        for entry in coco.annotations.get(image_id, []):
+            record = _object_record(coco.path, entry, image, with_masks=with_masks, box_rule=box_rule)
+            objects.setdefault(entry["category_id"], []).append(record)
         for chunk in chunks:
             asked = {category_id: phrases[category_id] for category_id in chunk}
             records.append(_image_record(image, objects, asked, include_negatives))
@@ -281,7 +281,7 @@ def _mask(name: str, segmentation: Any, height: int, width: int) -> Rle | None:
 
 def _image_record(
     image: dict[str, Any],
-    objects: Sequence[tuple[int, ObjectRecord]],
+    objects: Mapping[int, Sequence[ObjectRecord]],
     phrases: Mapping[int, str],
     include_negatives: bool,
 ) -> ImageRecord:
@@ -289,7 +289,7 @@ def _image_record(
     kept: list[ObjectRecord] = []
     queries = []
     for category_id, phrase in phrases.items():
-        own = [record for other, record in objects if other == category_id]
+        own = objects.get(category_id, ())
         if own or include_negatives:
             queries.append(QueryRecord(phrase, category_id, tuple(range(len(kept), len(kept) + len(own)))))
             kept.extend(own)
