@@ -54,6 +54,12 @@ def test_equals_the_manifest(shared: Path) -> None:
     assert found == wanted
 
 
+def test_rotary_tables_are_those_of_the_manifest(shared: Path) -> None:
+    manifest = json.loads((shared / "spec" / "manifest_image_model.json").read_text())["tensors"]
+    wanted = {name: entry["shape"] for name, entry in manifest.items() if name.endswith("freqs_cis")}
+    assert {name: list(table.shape) for name, table in released().rotary_tables().items()} == wanted
+
+
 def test_no_rotary_table_appears_after_a_forward_pass() -> None:
     model = build_sam3_image_model(load_from_HF=False, config="tiny", device="cpu")
     before = set(model.state_dict())

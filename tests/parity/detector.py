@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sam3.config import DetectorConfig, ModelConfig, NeckConfig, TextConfig, VisionConfig
 from sam3.model.detector.detector import Sam3Image
-from sam3.model.layers.rope import rotary_table
 from tests.parity import detector_training, tokenizer
 from tests.parity.detector_trace import trace
 from tests.parity.report import Row, print_table
@@ -105,7 +104,7 @@ def check(folder: Path) -> list[Row]:
     """Every quantity of every case found in ``folder``."""
     config = read_config(folder)
     model = build(folder, config)
-    rows = _check_rotary_tables(folder, config)
+    rows = _check_rotary_tables(folder, model)
     for case in TRACED_CASES:
         rows += _check_traced(folder, case, model, _inputs(folder, case))
     rows += _check_traced(folder, "case5_clamps", _with_large_logits(model), _inputs(folder, "case1_text_only"))
@@ -171,24 +170,15 @@ def _with_large_logits(model: Sam3Image) -> Sam3Image:
     return model
 
 
-def _check_rotary_tables(folder: Path, config: ModelConfig) -> list[Row]:
+def _check_rotary_tables(folder: Path, model: Sam3Image) -> list[Row]:
     path = folder / "freqs_cis_as_real.safetensors"
     if not path.exists():
         return []
-    vision, rows = config.vision, []
-    for name, wanted in sorted(load_file(path).items()):
-        block = int(name.split("blocks.")[1].split(".")[0])
-        side = vision.grid_size if block in vision.global_blocks else vision.window_size
-        table = rotary_table(
-            side,
-            side,
-            vision.embed_dim // vision.num_heads,
-            window=vision.window_size,
-            theta=vision.rope_theta,
-            device=wanted.device,
-        )
-        rows.append(compare(f"rotary table of block {block}", wanted, torch.view_as_real(table), ROTARY_LIMIT))
-    return rows
+    found = {name: torch.view_as_real(table) for name, table in model.rotary_tables().items()}
+    return [
+        compare(f"rotary table {name}", wanted, found.get(name), ROTARY_LIMIT)
+        for name, wanted in sorted(load_file(path).items())
+    ]
 
 
 def _check_processor(folder: Path, model: Sam3Image) -> list[Row]:

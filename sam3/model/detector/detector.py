@@ -49,6 +49,11 @@ class Sam3Image(nn.Module):
             self._tokenizer = Tokenizer(self.bpe_path)
         return self._tokenizer
 
+    def rotary_tables(self) -> dict[str, Tensor]:
+        """Complex tables by released name: computed here, but read from the weight file by the reference."""
+        tables = self.backbone.vision_backbone.trunk.rotary_tables()
+        return {f"backbone.vision_backbone.trunk.{name}": table for name, table in tables.items()}
+
     def forward(self, batch: Batch) -> DetectorOutput:
         """Detect in a collated batch; in training mode with one-to-many queries and every decoder layer."""
         return self.ground(

@@ -14,15 +14,15 @@ def rotary_table(height: int, width: int, head_dim: int, *, window: int, theta: 
     by ``window / side``, so that every grid spans the range of one window.
     """
     # Cached tensors must be usable by autograd even if the first caller runs in inference mode.
-    with torch.inference_mode(False), torch.no_grad():
-        step = torch.arange(head_dim // 4, dtype=torch.float32, device=device)
+    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+        step = torch.arange(head_dim // 4, dtype=torch.float32)
         frequencies = 1.0 / theta ** (4 * step / head_dim)
-        rows = torch.arange(height, dtype=torch.float32, device=device) * (window / height)
-        columns = torch.arange(width, dtype=torch.float32, device=device) * (window / width)
+        rows = torch.arange(height, dtype=torch.float32) * (window / height)
+        columns = torch.arange(width, dtype=torch.float32) * (window / width)
         column_angles = (columns[:, None] * frequencies).expand(height, width, -1)
         row_angles = (rows[:, None] * frequencies)[:, None].expand(height, width, -1)
         angles = torch.cat([column_angles, row_angles], -1).flatten(0, 1)
-        return torch.polar(torch.ones_like(angles), angles)
+        return torch.polar(torch.ones_like(angles), angles).to(device)
 
 
 def apply_rotary(x: Tensor, table: Tensor) -> Tensor:

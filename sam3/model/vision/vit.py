@@ -36,6 +36,18 @@ class ViT(nn.Module):
             x = self.blocks.run(block, x)
         return x.permute(0, 3, 1, 2)
 
+    def rotary_tables(self) -> dict[str, Tensor]:
+        """The complex tables that the reference reads from a weight file, for the configured image size.
+
+        Returns:
+            ``blocks.i.attn.freqs_cis`` -> (tokens, head_dim / 2) complex64, under the trunk's prefix.
+        """
+        side = self.config.grid_size
+        return {
+            f"blocks.{index}.attn.freqs_cis": block.attn.rotary_table(*(block.window_size or side,) * 2)
+            for index, block in enumerate(self.blocks)
+        }
+
     def _absolute_positions(self, height: int, width: int) -> Tensor:
         """(1, height, width, D): the pretraining grid repeated as tiles; its class row is never used."""
         tile = self.pos_embed[:, 1:]
@@ -103,11 +115,16 @@ class Attention(nn.Module):
         batch, height, width, channels = x.shape
         head_dim = channels // self.num_heads
         qkv = self.qkv(x).view(batch, height * width, 3, self.num_heads, head_dim)
-        table = rotary_table(height, width, head_dim, window=self.window_size, theta=self.rope_theta, device=x.device)
-        query, key = apply_rotary(qkv[:, :, :2], table).permute(2, 0, 3, 1, 4)
+        query, key = apply_rotary(qkv[:, :, :2], self.rotary_table(height, width)).permute(2, 0, 3, 1, 4)
         value = qkv[:, :, 2].transpose(1, 2)
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.proj(attended.transpose(1, 2).reshape(batch, height, width, channels))
+
+    def rotary_table(self, height: int, width: int) -> Tensor:
+        """(height * width, head_dim / 2) complex64, computed once per grid and kept out of the state dict."""
+        head_dim = self.proj.in_features // self.num_heads
+        device = self.proj.weight.device
+        return rotary_table(height, width, head_dim, window=self.window_size, theta=self.rope_theta, device=device)
 
 
 def split_windows(x: Tensor, size: int) -> Tensor:
