@@ -66,13 +66,18 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     with _config_root(source, written) as (root, name):
         composed = _compose(root, name, arguments)
     notes += _apply_aliases(composed, written, arguments)
+    return check_config(composed, str(source), notes)
+
+
+def check_config(composed: DictConfig, source: str, notes: Sequence[str] = ()) -> LoadedConfig:
+    """Merge a composed configuration onto the schema and check it; errors as in :func:`load_config`."""
     composed = _merge_onto_schema(composed)
     if composed.launcher.experiment_log_dir is None:
-        composed.paths.experiment_log_dir = str(Path.cwd() / "sam3_logs" / source.stem)
-    notes += _round_resolution(composed)
+        composed.paths.experiment_log_dir = str(Path.cwd() / "sam3_logs" / Path(source).stem)
+    notes = (*notes, *_round_resolution(composed))
     run = _resolve(composed)
     check_targets(OmegaConf.to_container(composed, resolve=True))
-    return LoadedConfig(run, composed, str(source), tuple(notes))
+    return LoadedConfig(run, composed, source, notes)
 
 
 # --- finding the file ---
@@ -149,7 +154,7 @@ def _normalise_overrides(overrides: Sequence[str], written: DictConfig) -> tuple
         override = _parse_override(text)
         key, explicit = override.key_or_group, text[:1] in "+~"
         if override.is_sweep_override():
-            raise ConfigError(f"{text}: one value a key, please; a list is written {key}=[a,b]")
+            raise ConfigError(f"{text}: one value a key, please; a list is written {key}=[a,b], a text {key}='a, b'")
         if explicit or key in groups:
             arguments.append(f"+{text}" if key == "experiment" and not explicit and not own_experiment else text)
             continue
@@ -284,7 +289,7 @@ def _resolve(composed: DictConfig) -> RunConfig:
 
 def _explain(error: OmegaConfBaseException) -> str:
     key, first = error.full_key or "configuration", str(error).splitlines()[0]
-    if "Missing mandatory value" in first:
+    if "missing mandatory value" in first.lower():
         return f"{key} has no value; set it in the configuration file or on the command line ({key}=...)"
     return f"{key}: {first}"
 

@@ -245,7 +245,7 @@ class LoggingConfig:
 class LauncherConfig:
     num_nodes: int = 1
     gpus_per_node: int = 1  # processes on a node
-    experiment_log_dir: str = MISSING
+    experiment_log_dir: str | None = None
 
 
 @dataclass
