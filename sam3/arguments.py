@@ -38,10 +38,12 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2, one paragraph, and what was probably meant."""
-        unknown = re.match(r"unrecognized arguments: (--\S+)", message)
-        if unknown:
-            near = get_close_matches(unknown.group(1).split("=")[0], list(self._option_string_actions))
-            message = f"unknown option {unknown.group(1)}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown and unknown[1].startswith("-"):
+            near = get_close_matches(unknown[1].split("=")[0], list(self._option_string_actions))
+            message = f"unknown option {unknown[1]}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        elif unknown:
+            message = f'unexpected argument {unknown[1]!r}; a value of several words needs quotes, like "red car"'
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 

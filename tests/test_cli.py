@@ -95,6 +95,14 @@ def test_a_mistyped_option_names_its_neighbour(capsys):
     assert "did you mean --score-threshold?" in capsys.readouterr().err
 
 
+def test_a_forgotten_quote_is_explained(capsys):
+    parser = CommandParser("cut")
+    parser.add_argument("--prompt", action="append")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--prompt", "red", "car"])
+    assert "unexpected argument 'car'; a value of several words needs quotes" in capsys.readouterr().err
+
+
 def test_options_are_not_abbreviated():
     with pytest.raises(SystemExit):
         a_parser().parse_args(["--score", "1"])

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda: _build_predictor(arguments.config, checkpoint, settings, device),
         _writers(arguments, output, settings),
         redo=arguments.overwrite,
+        workers=_workers(arguments.workers, device),
         progress=not arguments.quiet,
     )
     if "coco" in arguments.write:
@@ -82,13 +83,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     usage = "%(prog)s (--checkpoint FILE | --run DIR) --input PATH --output DIR [--prompt PHRASE] [options]"
     parser = CommandParser("predict", usage=usage, description=DESCRIPTION, epilog=EPILOG)
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--checkpoint", metavar="FILE", help="weight file (.pt, .safetensors) of any known layout")
+    weights.add_argument(
+        "--checkpoint", metavar="FILE", help="weight file (left out: the released weights, downloaded)"
+    )
     weights.add_argument("--run", metavar="DIR", help="take best.pt, else last.pt, of the latest run at or below DIR")
     parser.add_argument(
         "--input", nargs="+", action="extend", required=True, metavar="PATH", help="folders, images, .txt lists"
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--prompt", nargs="+", action="extend", metavar="PHRASE", help="what to find; repeatable")
+    parser.add_argument("--prompt", action="append", metavar="PHRASE", help="what to find; repeatable")
     parser.add_argument("--recursive", action="store_true", help="look into sub-folders of --input")
     parser.add_argument(
         "--score-threshold", type=float, metavar="S", help="keep objects that score higher (checkpoint's, else 0.5)"
@@ -102,13 +105,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for kind in OUTPUTS:
         parser.add_argument(f"--no-{kind}", action="store_true", help=f"leave out {kind}")
     parser.add_argument(
-        "--polygon-tolerance", type=float, default=1.0, metavar="PX", help="of Labelme polygons; 0: exact (1)"
+        "--polygon-tolerance", type=float, default=1.5, metavar="PX", help="of Labelme polygons; 0: exact (1.5)"
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output holds")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when an image failed")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (a GPU if there is one)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: bf16 on CUDA, fp32 elsewhere")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="images read and written beside the network (4 with a GPU, else 1)"
+    )
     parser.add_argument("--resolution", type=int, metavar="PX", help="side of the network input (checkpoint's)")
     parser.add_argument(
         "--config", default="sam3", metavar="PRESET", help="model shape of a file that does not carry it (sam3)"
@@ -180,6 +186,13 @@ def _device(name: str | None) -> str:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {name} cannot be used here ({reason}); --device cpu always works") from error
     return name
+
+
+def _workers(given: int | None, device: str) -> int:
+    """On a GPU, reading and writing pictures takes longer than finding; on the CPU, the network needs all cores."""
+    if given is not None and given < 1:
+        raise ConfigError(f"--workers {given}: give a positive number")
+    return given or (4 if device.startswith("cuda") else 1)
 
 
 def _read_card(checkpoint: Path) -> "ModelCard | None":

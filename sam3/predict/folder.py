@@ -3,10 +3,14 @@
 import errno
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Lock
+from typing import TypeAlias
 
 from PIL import Image
 from tqdm import tqdm
@@ -24,7 +28,8 @@ FAILURES = "failures.json"
 # Errors of the disk, not of an image: every later image would meet them too.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 
-Predictor = Callable[[Image.Image], list[FoundObject]]
+Predictor: TypeAlias = Callable[[Image.Image], list[FoundObject]]
+_Done: TypeAlias = tuple[ImageResult, bool]
 
 
 @dataclass
@@ -46,6 +51,7 @@ def predict_images(
     writers: Sequence[ResultWriter],
     *,
     redo: bool = False,
+    workers: int = 1,
     progress: bool = True,
 ) -> Summary:
     """Process every entry that is not finished yet.
@@ -56,6 +62,7 @@ def predict_images(
         predictor: makes the predictor; called only if an image needs it.
         writers: the files wanted. A finished image that lacks some gets them from its stored result.
         redo: process finished images again.
+        workers: images in work at the same time: while the network looks at one, others are read and written.
         progress: show a progress bar with the time left on stderr.
 
     Returns:
@@ -65,19 +72,14 @@ def predict_images(
         DataError: the output cannot be written (full disk, no permission).
     """
     summary = Summary(images=len(entries))
-    is_needed = redo or any(folder.finished(entry) is None for entry in entries)
-    find = predictor() if is_needed else None
+    work = _ImageWork(folder, writers, redo)
+    if redo or any(folder.finished(entry) is None for entry in entries):
+        work.predictor = predictor()
     started = time.monotonic()
-    bar = tqdm(entries, unit="image", disable=not progress, dynamic_ncols=True)
-    for entry in bar:
-        result = None if redo else folder.finished(entry)
-        was_finished = result is not None
+    bar = tqdm(total=len(entries), unit="image", disable=not progress, dynamic_ncols=True)
+    for entry, outcome in _in_order(work, entries, workers):
         try:
-            if result is None:
-                result = _process(entry, find, writers)
-                folder.store(result)
-            else:
-                _complete(result, writers)
+            result, was_finished = outcome()
         except Exception as error:
             _raise_if_disk_error(error, folder.root)
             summary.failures[str(entry.image.path)] = _reason(error)
@@ -87,26 +89,68 @@ def predict_images(
             summary.skipped += was_finished
             summary.objects.update(found.label for found in result.objects)
         bar.set_postfix(objects=summary.objects.total(), failed=len(summary.failures), refresh=False)
+        bar.update()
+    bar.close()
     summary.seconds = time.monotonic() - started
     _write_failures(folder.root, summary.failures)
     return summary
 
 
-def _process(entry: Entry, find: Predictor, writers: Iterable[ResultWriter]) -> ImageResult:
-    """Find the objects of one image and write its files."""
-    image = open_image(entry.image.path)
-    result = ImageResult(
-        image_id=entry.image_id,
-        name=entry.name,
-        file_name=entry.image.file_name,
-        source=str(entry.image.path),
-        width=image.width,
-        height=image.height,
-        objects=find(image),
-    )
-    for writer in writers:
-        writer.write(result, image)
-    return result
+class _ImageWork:
+    """What is done for one image; may be called from several threads at once."""
+
+    def __init__(self, folder: RunFolder, writers: Sequence[ResultWriter], redo: bool) -> None:
+        self.folder = folder
+        self.writers = writers
+        self.redo = redo
+        self.predictor: Predictor | None = None  # None: every image is finished
+        self._one_at_a_time = Lock()
+
+    def __call__(self, entry: Entry) -> _Done:
+        """The image's result, and whether an earlier run had found it already."""
+        finished = None if self.redo else self.folder.finished(entry)
+        if finished is not None:
+            _complete(finished, self.writers)
+            return finished, True
+        image = open_image(entry.image.path)
+        with self._one_at_a_time:
+            objects = self.predictor(image)
+        result = ImageResult(
+            image_id=entry.image_id,
+            name=entry.name,
+            file_name=entry.image.file_name,
+            source=str(entry.image.path),
+            width=image.width,
+            height=image.height,
+            objects=objects,
+        )
+        for writer in self.writers:
+            writer.write(result, image)
+        self.folder.store(result)
+        return result, False
+
+
+def _in_order(
+    work: Callable[[Entry], _Done], entries: Sequence[Entry], workers: int
+) -> Iterator[tuple[Entry, Callable[[], _Done]]]:
+    """Each entry with a function that gives the outcome of its work, in the order of ``entries``.
+
+    One worker: the work is done when its outcome is asked for. More: in that many threads, a few entries ahead.
+    """
+    if workers <= 1:
+        for entry in entries:
+            yield entry, partial(work, entry)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        ahead: deque[tuple[Entry, Callable[[], _Done]]] = deque()
+        for entry in entries:
+            ahead.append((entry, pool.submit(work, entry).result))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft()
+        yield from ahead
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _complete(result: ImageResult, writers: Iterable[ResultWriter]) -> None:

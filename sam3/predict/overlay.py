@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from sam3.ops.contours import mask_rings
+from sam3.ops.contours import mask_rings, simplify_polygon
 from sam3.predict.results import FoundObject
 
 Colour = tuple[int, int, int]
@@ -64,10 +64,10 @@ def draw_overlay(image: Image.Image, objects: Sequence[FoundObject], colours: di
     drawn = sorted(objects, key=lambda found: found.score)
     draw = ImageDraw.Draw(canvas)
     for found in drawn:
-        mask = found.mask()
-        if mask is not None:
-            _tint(canvas, _enlarged(mask, factor), colours[found.label])
-            _outline(draw, mask, factor, colours[found.label], stroke)
+        cutout = found.cutout()
+        if cutout is not None:
+            _tint(canvas, *cutout, factor, colours[found.label])
+            _outline(draw, *cutout, factor, colours[found.label], stroke)
     for found in drawn:
         box = tuple(value * factor for value in found.box)
         _rectangle(draw, box, canvas.size, colours[found.label], stroke)
@@ -90,21 +90,25 @@ def _enlargement(size: tuple[int, int]) -> int:
     return min(MAX_ENLARGEMENT, max(1, -(-SMALL_SIDE // max(size))))
 
 
-def _enlarged(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    return mask if factor == 1 else mask.repeat(factor, 0).repeat(factor, 1)
-
-
-def _tint(canvas: Image.Image, mask: NDArray[np.bool_], colour: Colour) -> None:
-    """Mix ``colour`` into the masked pixels; only the part of the picture around the mask is touched."""
+def _tint(canvas: Image.Image, mask: NDArray[np.bool_], corner: tuple[int, int], factor: int, colour: Colour) -> None:
+    """Mix ``colour`` into the pixels of a mask whose upper left corner lies at ``corner``."""
     stencil = Image.fromarray(mask.astype(np.uint8) * round(255 * OPACITY))
-    extent = stencil.getbbox()
-    if extent is not None:
-        canvas.paste(colour, extent, stencil.crop(extent))
+    stencil = stencil.resize((stencil.width * factor, stencil.height * factor), Image.Resampling.NEAREST)
+    left, top = corner[0] * factor, corner[1] * factor
+    canvas.paste(colour, (left, top, left + stencil.width, top + stencil.height), stencil)
 
 
-def _outline(draw: ImageDraw.ImageDraw, mask: NDArray[np.bool_], factor: int, colour: Colour, stroke: int) -> None:
+def _outline(
+    draw: ImageDraw.ImageDraw,
+    mask: NDArray[np.bool_],
+    corner: tuple[int, int],
+    factor: int,
+    colour: Colour,
+    stroke: int,
+) -> None:
     for ring in mask_rings(mask):
-        points = (ring.points * factor).ravel().tolist()
+        smooth = simplify_polygon(ring.points, stroke / (4 * factor))
+        points = ((smooth + corner) * factor).ravel().tolist()
         draw.line(points + points[:4], fill=colour, width=stroke, joint="curve" if stroke > 2 else None)
 
 

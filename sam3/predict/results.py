@@ -25,6 +25,18 @@ class FoundObject:
         """(H, W), True inside."""
         return None if self.segmentation is None else rle.decode(self.segmentation)
 
+    def cutout(self) -> tuple[NDArray[np.bool_], tuple[int, int]] | None:
+        """The mask cut to its extent and the upper left corner (x, y) of it; None without a mask or an empty one.
+
+        What draws an object costs as much as the object is large, not the image.
+        """
+        if self.segmentation is None:
+            return None
+        x, y, width, height = (int(value) for value in rle.to_box_xywh(self.segmentation))
+        if not width:
+            return None
+        return np.ascontiguousarray(self.mask()[y : y + height, x : x + width]), (x, y)
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "label": self.label,

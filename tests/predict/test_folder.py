@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,15 @@ class CountingPredictor:
         return self
 
 
-def run(photos: Path, output: Path, predictor: CountingPredictor, *, kinds=("overlay",), redo: bool = False) -> Summary:
+def run(
+    photos: Path,
+    output: Path,
+    predictor: CountingPredictor,
+    *,
+    kinds: Sequence[str] = ("overlay",),
+    redo: bool = False,
+    workers: int = 1,
+) -> Summary:
     writers = {
         "overlay": OverlayWriter(output, label_colours(["cat", "dog"])),
         "masks": MaskWriter(output),
@@ -46,7 +55,7 @@ def run(photos: Path, output: Path, predictor: CountingPredictor, *, kinds=("ove
     folder = RunFolder.open(output, settings(), overwrite=redo)
     entries = folder.enter(list_images([photos], recursive=True, exclude=output))
     chosen = [writers[kind] for kind in kinds]
-    return predict_images(entries, folder, predictor.build, chosen, redo=redo, progress=False)
+    return predict_images(entries, folder, predictor.build, chosen, redo=redo, workers=workers, progress=False)
 
 
 def test_a_second_run_processes_nothing(photos, tmp_path):
@@ -112,6 +121,21 @@ def test_failures_are_tried_again_and_forgotten_when_mended(photos, tmp_path):
     summary = run(photos, tmp_path / "out", CountingPredictor())
     assert (summary.processed, summary.skipped, summary.failures) == (1, 3, {})
     assert not (tmp_path / "out" / "failures.json").exists()
+
+
+def test_several_workers_do_the_same(tmp_path):
+    photos = tmp_path / "photos"
+    for number in range(20):
+        save_picture(photos / f"{number:02d}.png", (10 + number, 10))
+    (photos / "05.png").write_text("no picture")
+    outcomes = []
+    for workers in (1, 3):
+        predictor = CountingPredictor()
+        summary = run(photos, tmp_path / f"out{workers}", predictor, workers=workers)
+        results = [json.loads(path.read_text()) for path in sorted((tmp_path / f"out{workers}").rglob("predictions/*"))]
+        outcomes.append((summary.processed, summary.objects, summary.failures.keys(), results))
+        assert len(predictor.seen) == 19
+    assert outcomes[0] == outcomes[1]
 
 
 def test_a_full_disk_stops_the_run_with_advice(photos, tmp_path):

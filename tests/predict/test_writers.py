@@ -131,8 +131,8 @@ def test_found_masks_survive_labelme_and_the_converter(tmp_path, tolerance):
 
 def test_simplified_polygons_have_few_points():
     mask = disc(400, 400, center=(200, 200), radius=150)
-    (exact,), (simple,) = close_polygons(mask, 0), close_polygons(mask, 1.0)
-    assert len(simple) < 60 < len(exact)
+    (exact,), (simple,) = close_polygons(mask, 0), close_polygons(mask, 1.5)
+    assert len(simple) < 60 < 600 < len(exact)
 
 
 def test_coco_files_are_read_by_pycocotools(tmp_path):
