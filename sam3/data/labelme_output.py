@@ -5,6 +5,7 @@ all. What stands there already is replaced on request only, and only if this com
 """
 
 import json
+import os
 import shutil
 import tempfile
 import unicodedata
@@ -34,14 +35,17 @@ class ConvertedImage:
 
 
 def check_free(output_dir: Path, *, overwrite: bool) -> None:
-    """Refuse to touch what must not be replaced.
+    """Refuse early what could not be written in the end, and to touch what must not be replaced.
 
     Raises:
-        DataError: there is a dataset already and ``overwrite`` is False, or there are files that this command did not
-            write.
+        DataError: the place cannot be written, holds a dataset and ``overwrite`` is False, or holds files that this
+            command did not write.
     """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise DataError(f"output_dir '{output_dir}' is a file; name a folder")
+    existing = next(path for path in [output_dir, *output_dir.absolute().parents] if path.exists())
+    if not existing.is_dir():
+        raise DataError(f"output_dir '{output_dir}' cannot be written: '{existing}' is a file; name a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise DataError(f"output_dir '{output_dir}' cannot be written: no permission for '{existing}'")
     for folder in (output_dir / split for split in SPLITS):
         if folder.exists() and not folder.is_dir():
             raise DataError(f"'{folder}' is a file where a folder is to be written; move it away")

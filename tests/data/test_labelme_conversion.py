@@ -363,10 +363,15 @@ def test_folders_that_cannot_be_converted(folder, output, tmp_path):
     with pytest.raises(DataError, match="lies where the output is to be written"):
         run(inner, output)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="output_dir .* is a file"):
-        run(folder, tmp_path / "file")
-    with pytest.raises(DataError, match="cannot write to .*file"):
-        run(folder, tmp_path / "file" / "below")
+    for below in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError, match="output_dir .* cannot be written: .*file' is a file"):
+            run(folder, below)
+
+
+def test_a_folder_without_permission(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # the superuser may write everywhere
+    with pytest.raises(DataError, match=f"cannot be written: no permission for '{tmp_path}'"):
+        run(folder, tmp_path / "new" / "out")
 
 
 def test_the_input_may_lie_inside_the_output(tmp_path):
