@@ -47,6 +47,7 @@ def build_sam3_image_model(
         bpe_path: vocabulary file; left out, the packaged one.
         enable_segmentation: ``False`` leaves out masks.
         enable_inst_interactivity: also build the second pyramid, which the tracker and the click model read.
+            The click model itself is not part of this version.
         resolution: side of the input in pixels, rounded up to a multiple of the patch; left out, the config's.
         compile: ``torch.compile`` the trunk and the pixel decoder.
         config: a preset's name or a :class:`ModelConfig`. A checkpoint that carries its own model
@@ -69,9 +70,9 @@ def build_sam3_image_model(
     with torch.device("meta"):
         model = Sam3Image(model_config, bpe_path=bpe_path)
     model.to_empty(device=target)
-    if checkpoint is None or checkpoint.may_be_missing:
+    if checkpoint is None:
         initialize_weights(model)
-    if checkpoint is not None:
+    else:
         _load(model, checkpoint)
     set_activation_checkpointing(model, activation_checkpointing)
     model.train(not eval_mode)
@@ -107,7 +108,9 @@ def _read_weights(path: str | Path | None, load_from_hub: bool, config: str | Mo
 def _load(model: Sam3Image, checkpoint: "Checkpoint") -> None:
     from sam3.io.checkpoint import load_into
 
-    load_into(model, checkpoint)
+    report = load_into(model, checkpoint)
+    for name in report.unset:  # tensors that the file's layout never holds; every owner is a Linear or a convolution
+        model.get_submodule(name.rpartition(".")[0]).reset_parameters()
     model.card = checkpoint.card
 
 

@@ -126,3 +126,20 @@ def test_weights_and_shape_come_back_from_a_file(tmp_path: Path) -> None:
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
     with pytest.raises(CheckpointError):
         build_sam3_image_model(tmp_path / "weights.safetensors", config="tiny", device="cpu")
+
+
+def test_tensors_that_a_layout_never_holds_get_initial_values(tmp_path: Path) -> None:
+    from sam3.io.checkpoint import save_weights
+
+    model = build_sam3_image_model(config="tiny", device="cpu")
+    save_weights(tmp_path / "model.safetensors", model.state_dict(), None, layout="transformers")
+    loaded = build_sam3_image_model(tmp_path / "model.safetensors", config="tiny", device="cpu").state_dict()
+    points = [name for name in loaded if ".points_" in name]  # transformers has no point prompts
+    assert len(points) == 6
+    for name in points:
+        assert loaded[name].abs().max() < 1
+        assert loaded[name].std() > 0
+    class_position = "backbone.vision_backbone.trunk.pos_embed"
+    same = [torch.equal(value, loaded[name]) for name, value in model.state_dict().items() if name not in points]
+    assert sum(not equal for equal in same) <= 1  # the class token's position, which nothing reads
+    assert torch.equal(model.state_dict()[class_position][:, 1:], loaded[class_position][:, 1:])

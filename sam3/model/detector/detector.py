@@ -1,12 +1,14 @@
 """The detector: an image, a phrase, perhaps example boxes in; every matching object out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sam3.config import DetectorConfig, ModelConfig
 from sam3.errors import DataError
+from sam3.io.model_card import ModelCard
 from sam3.model.backbone import Backbone
 from sam3.model.detector.decoder import Decoder, DecoderLayerOutput
 from sam3.model.detector.fusion_encoder import FusionEncoder
@@ -25,11 +27,11 @@ class Sam3Image(nn.Module):
     them. One image with ten prompts is one image encoding and one call of :meth:`ground`.
     """
 
-    def __init__(self, config: ModelConfig, bpe_path: str | None = None) -> None:
+    def __init__(self, config: ModelConfig, bpe_path: str | Path | None = None) -> None:
         super().__init__()
         self.config = config
         self.bpe_path = bpe_path
-        self.card = None  # ModelCard of the loaded weights
+        self.card: ModelCard | None = None  # of the loaded weights
         self._tokenizer: Tokenizer | None = None
         self.backbone = Backbone(config)
         self.geometry_encoder = GeometryEncoder(config.detector)

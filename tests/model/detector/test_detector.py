@@ -71,6 +71,18 @@ def test_a_batch_equals_its_prompts_one_by_one(
 
 
 @torch.no_grad()
+def test_one_image_with_many_phrases(model: Sam3Image, images: Tensor, token_ids: Tensor) -> None:
+    image, text = model.encode_image(images[:1]), model.encode_tokens(token_ids)
+    index = torch.arange(3)
+    together = model.ground(image, text, image_index=torch.zeros_like(index), phrase_index=index)
+    for phrase in range(3):
+        alone = model.ground(image, text, image_index=index[:1], phrase_index=index[phrase : phrase + 1])
+        torch.testing.assert_close(together.scores[phrase], alone.scores[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(together.one_to_one.masks[phrase], alone.one_to_one.masks[0], rtol=1e-3, atol=1e-4)
+    assert (together.scores[0] - together.scores[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
 def test_without_a_prompt_there_is_no_geometry(model: Sam3Image, images: Tensor, token_ids: Tensor) -> None:
     implicit = detect(model, images, token_ids)
     explicit = detect(model, images, token_ids, GeometricPrompt.empty(3))
