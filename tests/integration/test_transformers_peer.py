@@ -27,7 +27,7 @@ from benchmarks.transformers_peer import MASKED_BOX, build_peer, peer_config
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 PRESENCE_CLAMP = 10.0
-LIMITS = {"logits": 3e-4, "boxes": 2e-5, "presence": 3e-4, "masks": 3e-4, "semantic": 1e-4}  # of the largest value
+LIMIT = 3e-5  # relative to the largest value of an output; rounding of other kernels stays below 2e-6 here
 CONFIG = ModelConfig(
     vision=VisionConfig(  # 6 x 6 tokens in windows of 4, so that windows are padded; tiled positions
         image_size=84,
@@ -114,7 +114,7 @@ def differences(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str
 def assert_equal_outputs(model: Sam3Image, peer: nn.Module) -> None:
     for boxes, labels in ((torch.zeros(2, 1, 4), NO_BOXES), (BOXES, LABELS)):
         found = differences(ours(model, boxes, labels), theirs(peer, boxes, labels))
-        assert {name: error for name, error in found.items() if not error <= LIMITS[name]} == {}
+        assert {name: error for name, error in found.items() if not error <= LIMIT} == {}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_limits_would_catch_a_wrong_tensor(model: Sam3Image) -> None:
     with torch.no_grad():
         peer.detr_decoder.layers[0].text_cross_attn.q_proj.bias.mul_(1.5)
     found = differences(ours(model, BOXES, LABELS), theirs(peer, BOXES, LABELS))
-    assert any(error > LIMITS[name] for name, error in found.items())
+    assert max(found.values()) > LIMIT
 
 
 @pytest.mark.parametrize("shard_size", ["10GB", "200KB"])
