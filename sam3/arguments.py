@@ -3,7 +3,7 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -24,9 +24,10 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(prog=called_as, allow_abbrev=False, **settings)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
-        """As in the base class, after turning underscores in the names of options into dashes."""
+        """As in the base class, after spelling the names of options as they were declared."""
         arguments = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args([_dashed(argument) for argument in arguments], namespace)
+        declared = {option.replace("_", "-"): option for option in self._option_string_actions}
+        return super().parse_known_args([_spelt(argument, declared) for argument in arguments], namespace)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         """As in the base class; without arguments the help is printed and the command ends with exit code 0."""
@@ -47,6 +48,6 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
-def _dashed(argument: str) -> str:
+def _spelt(argument: str, declared: Mapping[str, str]) -> str:
     name, equals, value = argument.partition("=")
-    return name.replace("_", "-") + equals + value if name.startswith("--") else argument
+    return declared.get(name.replace("_", "-"), name) + equals + value if name.startswith("--") else argument

@@ -82,6 +82,14 @@ def test_options_are_spelt_with_dashes_or_underscores(spelling):
     assert a_parser().parse_args([f"{spelling}=0.5", "a_b"]).file == "a_b"
 
 
+def test_the_declared_spelling_may_have_underscores():
+    parser = CommandParser("cut")
+    parser.add_argument("--output_dir")
+    assert parser.parse_args(["--output-dir", "a-b"]).output_dir == "a-b"
+    assert parser.parse_args(["--output_dir=a-b_c"]).output_dir == "a-b_c"
+    assert "--output_dir" in parser.format_help()
+
+
 def test_values_keep_their_underscores():
     parser = CommandParser("cut")
     parser.add_argument("--name")

@@ -1,11 +1,10 @@
 """The command ``labelme_to_coco.py``, also ``sam3 convert``: arguments, progress, summary. Needs no torch."""
 
-import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam3.arguments import CommandParser
 from sam3.data.labelme_conversion import LabelmeOptions, convert
 from sam3.data.labelme_report import format_report
 
@@ -30,22 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: something given cannot be used; nothing was written.
     """
-    arguments = vars(_parser().parse_args(_with_underscores(sys.argv[1:] if argv is None else argv)))
+    arguments = vars(_parser().parse_args(argv))
     arguments["class_names"] = tuple(arguments.pop("class_name"))
     report = convert(LabelmeOptions(**arguments), progress=_progress_bar)
     print(format_report(report))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    is_script = Path(sys.argv[0]).name == "labelme_to_coco.py"
-    parser = argparse.ArgumentParser(
-        prog=None if is_script else "sam3 convert",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser("convert", description=_DESCRIPTION, epilog=_EXAMPLES)
     folders = parser.add_argument_group("folders")
     folders.add_argument("--labelme_dir", type=Path, required=True, help="images and their Labelme JSON files")
     folders.add_argument("--output_dir", type=Path, required=True, help="where train/ and val/ are written")
@@ -54,8 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     classes = parser.add_argument_group("classes")
     classes.add_argument(
         "--class_name",
-        action="extend",
-        nargs="+",
+        action="append",
         default=[],
         metavar="NAME",
         help="label to convert, later the text prompt; may be repeated; left out: every label but __ignore__ and "
@@ -85,15 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         "--include_unlabelled", action="store_true", help="take images without a JSON file as images without objects"
     )
     return parser
-
-
-def _with_underscores(argv: Sequence[str]) -> list[str]:
-    """``--class-name`` is ``--class_name``; values stay as they are."""
-    words = []
-    for word in argv:
-        name, separator, value = word.partition("=")
-        words.append(name.replace("-", "_").replace("__", "--", 1) + separator + value if name[:2] == "--" else word)
-    return words
 
 
 def _progress_bar(items: Iterable[Any], what: str, count: int) -> Iterable[Any]:

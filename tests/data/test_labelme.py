@@ -73,9 +73,7 @@ def test_help_names_every_flag(capsys):
     assert all(f"  {flag} " in text or f"  {flag}\n" in text for flag in FLAGS)
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["--labelme_dir", "x"], ["--labelme_dir", "x", "--output_dir", "y", "--what"]]
-)
+@pytest.mark.parametrize("arguments", [["--labelme_dir", "x"], ["--labelme_dir", "x", "--output_dir", "y", "--what"]])
 def test_wrong_usage_ends_in_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -90,11 +88,15 @@ def test_dashes_and_underscores_are_one(folder, tmp_path, capsys):
     assert (tmp_path / "a--b-c/val/annotations.json").is_file()
 
 
-def test_class_names_repeated_or_in_a_row(folder, tmp_path, capsys):
-    base = ["--labelme_dir", str(folder), "--overwrite", "--output_dir", str(tmp_path / "out")]
-    for names in (["--class_name", "dog", "--class_name", "cat"], ["--class_name", "dog", "cat"]):
-        assert main([*base, *names]) == 0
-        assert "train_config_multi_class.yaml" in capsys.readouterr().out
+def test_class_names_are_repeated(folder, tmp_path, capsys):
+    base = ["--labelme_dir", str(folder), "--output_dir", str(tmp_path / "out")]
+    assert main([*base, "--class_name", "dog", "--class_name", "cat"]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]]
+    assert rows == ["dog", "cat"]
+    with pytest.raises(SystemExit) as caught:
+        main([*base, "--class_name", "red", "cat"])
+    assert caught.value.code == 2
+    assert "a value of several words needs quotes" in capsys.readouterr().err
 
 
 def test_the_summary(tmp_path, capsys):

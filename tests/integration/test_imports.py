@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "io": LIGHT | {"structures"},
     "model": FILES | {"config"},
     "model_builder": FILES | {"config", "model"},
-    "data": FILES,
+    "data": FILES | {"arguments"},
     "eval": FILES | {"data"},
     "train": FILES | {"arguments", "config", "model", "model_builder", "data", "eval"},
 }
