@@ -1,5 +1,7 @@
 """The command: flags, exit codes, what it prints, and that it runs without torch and without installation."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +65,18 @@ def test_nothing_but_the_four_packages_is_loaded(repository, folder, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False False False", done.stderr
+
+
+def test_the_script_uses_the_checkout_that_it_lies_in(repository, tmp_path):
+    """In a checkout without installation, ``sam3`` must be found beside the script."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(repository / "sam3", checkout / "sam3", ignore=shutil.ignore_patterns("assets", "__pycache__"))
+    shutil.copy(repository / "labelme_to_coco.py", checkout)
+    program = (
+        f"import runpy; runpy.run_path({str(checkout / 'labelme_to_coco.py')!r}); import sam3; print(sam3.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == str(checkout / "sam3" / "__init__.py"), done.stderr
 
 
 def test_help_names_every_flag(capsys):
@@ -157,8 +171,6 @@ def test_the_next_command_is_quoted_for_shell_and_configuration(class_name, expe
     "class_name", ["cat", "red circle", "true", "a,b", "7", "\u732b", "cat's", '5" pipe', "x=y", "[a]", "a:b"]
 )
 def test_the_configuration_reads_the_class_name_back(class_name, tmp_path):
-    import shlex
-
     parser = pytest.importorskip("hydra.core.override_parser.overrides_parser").OverridesParser.create()
     word = shlex.split(training_command(tmp_path, [class_name]))[-1]
     value = parser.parse_override(word).value()
