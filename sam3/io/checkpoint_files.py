@@ -59,7 +59,7 @@ def write_weight_file(path: Path, tensors: Mapping[str, Tensor], card: ModelCard
             from safetensors.torch import save_file
 
             metadata = {"format": "pt"} | ({_CARD: json.dumps(card.to_dict())} if card else {})
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=metadata)
+            save_file(_without_shared_memory(tensors), temporary, metadata=metadata)
         else:
             torch.save({"model": dict(tensors)} | ({_CARD: card.to_dict()} if card else {}), temporary)
 
@@ -146,6 +146,17 @@ def _unpickle(path: Path) -> Any:
         raise CheckpointError(
             f"weights '{path}': damaged, truncated, or no weight file ({reason}); copy or download it again"
         ) from error
+
+
+def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors, each with memory of its own, as safetensors demands."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone(memory_format=torch.contiguous_format) if memory in seen else tensor.contiguous()
+        seen.add(memory)
+    return separate
 
 
 def _card(path: Path, values: Any) -> ModelCard | None:

@@ -395,6 +395,14 @@ def test_saving_changes_no_input(tmp_path: Path) -> None:
     assert all(torch.equal(state[name], STATE[name]) and state[name].dtype == torch.float32 for name in STATE)
 
 
+def test_tensors_that_share_memory_are_saved_apart(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    state = {"backbone.a": whole, "backbone.b": whole, "backbone.c": whole.T}
+    for path in (tmp_path / "a.safetensors", tmp_path / "a.pt"):
+        save_weights(path, state, None)
+        assert all(torch.equal(t, state[name]) for name, t in read_checkpoint(path).state_dict.items())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
