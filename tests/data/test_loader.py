@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sam3.data.image_dataset import ImageDataset
-from sam3.data.loader import EpochOrder, build_loader
+from sam3.data.loader import EpochOrder, _BatchSource, build_loader
 from sam3.data.transforms.presets import finetune
 from sam3.errors import ConfigError, DataError
 from tests.data.coco_folder import write_coco_folder
@@ -71,6 +71,19 @@ def test_resuming_in_an_epoch_gives_the_same_batches_with_any_number_of_workers(
     assert _sums(loader.iterate(start_step=len(loader))) == []
     with pytest.raises(ValueError, match="start_step must be in 0..4, got 5"):
         next(loader.iterate(start_step=5))
+
+
+def test_pinning_reaches_every_tensor_of_a_batch(folder, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.shape) or tensor.clone())
+    loaded = _BatchSource(_dataset(folder))[(0, [0, 1])]
+    copy = loaded.pin_memory()
+    assert len(pinned) == 20
+    assert torch.equal(copy.batch.targets.masks, loaded.batch.targets.masks)
+    assert copy.batch.phrases == loaded.batch.phrases
+    assert (
+        build_loader(_dataset(folder), batch_size=1, pin_memory=True)._batches.pin_memory == torch.cuda.is_available()
+    )
 
 
 def test_global_random_state_is_left_alone(folder):

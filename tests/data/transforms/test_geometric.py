@@ -87,9 +87,9 @@ def test_transforms_leave_their_input_alone():
 
 
 def test_masks_are_antialiased_and_rounded_half_to_even():
-    line = torch.zeros(4, 8, dtype=torch.bool)
-    line[:, 1] = True  # a quarter of the pixel it falls into
-    sample = make_sample([[1, 0, 2, 4]], size=(4, 8), masks=[line])
+    line = torch.zeros(4, 16, dtype=torch.bool)
+    line[:, 3:5] = True  # the very middle of a new pixel, and a quarter of it
+    sample = make_sample([[3, 0, 5, 4]], size=(4, 16), masks=[line])
     assert not resize(sample, 1, 2).objects.masks[0].any()
     half = make_sample([[0, 0, 1, 1]], size=(1, 2), masks=[torch.tensor([[True, False]])])
     assert resize(half, 1, 3).objects.masks[0].tolist() == [[True, False, False]]
@@ -105,6 +105,11 @@ def test_large_encoded_masks_are_resized_as_whole_ones_are(size, new):
     for quick, full in zip(resize(sample, new, new).objects.masks, resize(whole, new, new).objects.masks, strict=True):
         assert quick.any() == full.any()
         assert (quick != full).sum() <= full.sum() // 200  # pixels that are exactly one half round either way
+
+
+def test_the_empty_pixels_around_a_large_mask_count():
+    sample = make_sample([[0, 512, 1000, 517]], size=(1024, 1000))  # 0.49 of a row of new pixels
+    assert not resize(sample, 128, 125).objects.masks[0].any()
 
 
 def test_a_large_mask_without_pixels_becomes_its_box():
