@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     from sam3.export.compress import compress
     from sam3.export.sample_check import BOUNDS, SampleCheck
-    from sam3.io.runs import find_run_checkpoint
+    from sam3.io.runs import resolve_checkpoint
 
-    source = find_run_checkpoint(arguments.run) if arguments.run else Path(arguments.checkpoint)
+    source = resolve_checkpoint(arguments.checkpoint, arguments.run)
     target = Path(arguments.output) if arguments.output else default_target(source, arguments.dtype, arguments.format)
     check = None
     if not arguments.no_sample:
@@ -57,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def default_target(source: Path, dtype: str, file_format: str) -> Path:
-    """``best.pt`` -> ``best_fp16.pt`` beside it."""
-    return source.with_name(f"{source.stem}_{dtype}{SUFFIXES[file_format]}")
+    """``best.pt`` -> ``best_fp16.pt`` beside it; a precision that the name ends in already is replaced."""
+    stem = re.sub(rf"_({'|'.join(DTYPES)})$", "", source.stem)
+    return source.with_name(f"{stem}_{dtype}{SUFFIXES[file_format]}")
 
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,6 +85,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if (arguments.checkpoint is None) == (arguments.run is None):
         parser.error("give either a CHECKPOINT or --run DIR")
+    if arguments.bound is not None and arguments.bound < 0:
+        parser.error(f"--bound {arguments.bound:g}: give a number that is not negative")
     suffix = Path(arguments.output).suffix if arguments.output else None
     if suffix is not None and suffix not in SUFFIXES.values():
         parser.error(f"-o {arguments.output}: the name must end in {' or '.join(SUFFIXES.values())}")

@@ -5,6 +5,23 @@ from pathlib import Path
 from sam3.errors import CheckpointError
 
 PREFERRED = ("best.pt", "last.pt")
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+def resolve_checkpoint(checkpoint: str | Path | None, run: str | Path | None) -> Path:
+    """The weight file or weight folder that two options name: the file itself, or the run that holds it.
+
+    Raises:
+        CheckpointError: there is nothing, or ``checkpoint`` is the folder of a run.
+    """
+    if run is not None:
+        return find_run_checkpoint(run)
+    path = Path(checkpoint).expanduser()
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path}: there is no such file; --run DIR searches the folder of a run")
+    if path.is_dir() and not any(file.suffix in WEIGHT_SUFFIXES for file in path.iterdir()):
+        raise CheckpointError(f"checkpoint {path} is a folder without weights; for the folder of a run: --run {path}")
+    return path
 
 
 def find_run_checkpoint(folder: str | Path) -> Path:

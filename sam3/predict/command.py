@@ -2,12 +2,13 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam3.arguments import CommandParser
-from sam3.errors import CheckpointError, ConfigError
+from sam3.errors import ConfigError
 
 if TYPE_CHECKING:
     from sam3.io.checkpoint import ModelCard
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 OUTPUTS = ("overlay", "masks", "coco", "labelme")
 DTYPES = ("auto", "fp32", "bf16", "fp16")
 DEFAULT_THRESHOLD = 0.5
+INTERRUPTED = 130  # exit code of shells for Ctrl-C
 
 DESCRIPTION = """\
 Find every object that the given phrases name, in many images.
@@ -54,22 +56,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sam3.predict.writers import write_coco
 
     output = Path(arguments.output)
+    _require_own_folder(output, arguments.input)
     images = list_images(arguments.input, recursive=arguments.recursive, exclude=output)
     checkpoint = _checkpoint_path(arguments)
     device = _device(arguments.device)
     card = _read_card(checkpoint)
     settings = _settings(arguments, checkpoint, card, device)
+    workers = _workers(arguments.workers, device)
     folder = RunFolder.open(output, settings, overwrite=arguments.overwrite)
     _say_plan(checkpoint, settings, card, len(images), device)
-    summary = predict_images(
-        folder.enter(images),
-        folder,
-        lambda: _build_predictor(arguments.config, checkpoint, settings, device),
-        _writers(arguments, output, settings),
-        redo=arguments.overwrite,
-        workers=_workers(arguments.workers, device),
-        progress=not arguments.quiet,
-    )
+    try:
+        summary = predict_images(
+            folder.enter(images),
+            folder,
+            lambda: _build_predictor(arguments.config, checkpoint, settings, device),
+            _writers(arguments, output, settings),
+            redo=arguments.overwrite,
+            workers=workers,
+            progress=not arguments.quiet,
+        )
+    except KeyboardInterrupt:
+        print("interrupted; finished images are kept, the same command goes on with the rest", file=sys.stderr)
+        return INTERRUPTED
     if "coco" in arguments.write:
         write_coco(output, folder.results(), list(settings.prompts))
     _say_summary(summary, output)
@@ -159,20 +167,20 @@ def _show_log() -> None:
     logging.getLogger("sam3").setLevel(logging.INFO)
 
 
+def _require_own_folder(output: Path, inputs: Sequence[str]) -> None:
+    """Pictures written among the inputs would be taken for inputs by the next run."""
+    if any(Path(given).resolve() == output.resolve() for given in inputs):
+        raise ConfigError(f"--output {output} is also an --input; give the results a folder of their own")
+
+
 def _checkpoint_path(arguments: argparse.Namespace) -> Path:
     """The weight file; without any argument about it the released weights, downloaded if need be."""
-    from sam3.io.runs import find_run_checkpoint
-
-    if arguments.run is not None:
-        return find_run_checkpoint(arguments.run)
-    if arguments.checkpoint is not None:
-        path = Path(arguments.checkpoint)
-        if not path.exists():
-            raise CheckpointError(f"--checkpoint {path}: there is no such file; --run DIR searches a run's folder")
-        return path
     from sam3.io.hub import download_released_weights
+    from sam3.io.runs import resolve_checkpoint
 
-    return download_released_weights()
+    if arguments.checkpoint is None and arguments.run is None:
+        return download_released_weights()
+    return resolve_checkpoint(arguments.checkpoint, arguments.run)
 
 
 def _device(name: str | None) -> str:
@@ -219,7 +227,8 @@ def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard 
     dtype = arguments.dtype
     if dtype == "auto":
         dtype = "bf16" if device.startswith("cuda") else "fp32"
-    carried = card.resolution if card is not None else resolve_config(arguments.config).vision.image_size
+    preset = resolve_config(arguments.config)
+    carried = card.resolution if card is not None else preset.vision.image_size
     return RunSettings(
         checkpoint=fingerprint(checkpoint),
         prompts=prompts_of(arguments.prompt, card, checkpoint),
@@ -267,7 +276,10 @@ def _say_plan(
 ) -> None:
     phrases = ", ".join(repr(phrase) for phrase in settings.prompts.values())
     print(f"{checkpoint}, {settings.resolution} px, {settings.dtype} on {device}")
-    print(f"{num_images} images, phrases {phrases}, score > {settings.score_threshold:g}", flush=True)
+    print(
+        f"{num_images} image{'s' * (num_images != 1)}, phrases {phrases}, score > {settings.score_threshold:g}",
+        flush=True,
+    )
     trained = card.prompts if card is not None else []
     foreign = [phrase for phrase in settings.prompts.values() if trained and phrase not in trained]
     if foreign:
@@ -281,6 +293,8 @@ def _say_summary(summary: "Summary", output: Path) -> None:
         f"{summary.processed} processed, {summary.skipped} skipped (finished earlier), {len(summary.failures)} failed; "
         f"{summary.objects.total()} objects{f' ({counts})' if counts else ''} in {summary.seconds:.1f} s"
     )
+    if summary.processed and not summary.objects:
+        print("note: nothing was found; is the phrase the one of the training, would a lower --score-threshold do?")
     print(f"results: {output}")
     for path, reason in list(summary.failures.items())[:10]:
         print(f"warning: not processed: {reason if path in reason else f'{path}: {reason}'}")

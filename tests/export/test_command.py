@@ -39,6 +39,7 @@ def test_too_large_a_difference_leaves_nothing_behind(trained, tmp_path, capsys)
 
 def test_default_names_tell_what_was_done():
     assert default_target(Path("a/best.pt"), "bf16", "safetensors") == Path("a/best_bf16.safetensors")
+    assert default_target(Path("a/best_fp16.pt"), "bf16", "pt") == Path("a/best_bf16.pt")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_default_names_tell_what_was_done():
     [
         (["--dtype", "fp16"], "give either a CHECKPOINT or --run DIR"),
         (["a.pt", "--run", "b"], "give either a CHECKPOINT or --run DIR"),
+        (["a.pt", "--bound", "-1"], "not negative"),
         (["a.pt", "-o", "out.bin"], "must end in .pt or .safetensors"),
         (["a.pt", "-o", "out.pt", "--format", "safetensors"], "contradict"),
     ],
@@ -66,4 +68,4 @@ def test_the_script_runs_from_any_folder_and_explains_itself(repository, tmp_pat
 
 def test_a_missing_checkpoint_is_a_user_error(tmp_path, capsys):
     assert run_command(main, [str(tmp_path / "no.pt")]) == 2
-    assert capsys.readouterr().err.startswith(f"error: weights '{tmp_path / 'no.pt'}' do not exist")
+    assert capsys.readouterr().err.startswith(f"error: checkpoint {tmp_path / 'no.pt'}: there is no such file")

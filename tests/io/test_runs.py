@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sam3.errors import CheckpointError
-from sam3.io.runs import find_run_checkpoint
+from sam3.io.runs import find_run_checkpoint, resolve_checkpoint
 
 
 def touch(path: Path, time: int) -> Path:
@@ -39,3 +39,14 @@ def test_what_is_missing_is_said(tmp_path):
         find_run_checkpoint(file)
     with pytest.raises(CheckpointError, match="it holds .*checkpoint_10.pt: name one with --checkpoint"):
         find_run_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_is_a_file_a_weight_folder_or_found_in_a_run(tmp_path):
+    best = touch(tmp_path / "run" / "checkpoints" / "best.pt", 10)
+    assert resolve_checkpoint(best, None) == best
+    assert resolve_checkpoint(best.parent, None) == best.parent
+    assert resolve_checkpoint(None, tmp_path) == best
+    with pytest.raises(CheckpointError, match="there is no such file; --run DIR"):
+        resolve_checkpoint(tmp_path / "no.pt", None)
+    with pytest.raises(CheckpointError, match=f"folder without weights.*--run {tmp_path / 'run'}"):
+        resolve_checkpoint(tmp_path / "run", None)

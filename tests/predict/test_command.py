@@ -79,7 +79,9 @@ def test_only_the_files_wanted_are_written(checkpoint, photos, tmp_path):
 def test_nothing_found_still_writes_every_file(checkpoint, photos, tmp_path, capsys):
     arguments = ["--checkpoint", checkpoint, "--input", str(photos), "--output", str(tmp_path / "out"), "--quiet"]
     assert main([*arguments, "--score-threshold", "0.999"]) == 0
-    assert "0 objects" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "0 objects" in output
+    assert "would a lower --score-threshold do?" in output
     assert json.loads((tmp_path / "out" / "coco_predictions.json").read_text()) == []
     assert json.loads((tmp_path / "out" / "labelme" / "a.json").read_text())["shapes"] == []
     assert (tmp_path / "out" / "overlays" / "a.jpg").exists()
@@ -125,6 +127,8 @@ def test_no_image_that_can_be_processed_is_exit_code_2(checkpoint, tmp_path, cap
         (["--prompt", " "], ConfigError, "--prompt is empty"),
         (["--device", "cpus"], ConfigError, "--device cpus cannot be used here"),
         (["--polygon-tolerance", "-1"], ConfigError, "0 .exact. or a positive number"),
+        (["--config", "tinny"], ConfigError, "unknown model preset 'tinny'"),
+        (["--workers", "0"], ConfigError, "--workers 0"),
         (["--resolution", "0"], ConfigError, "--resolution 0"),
         (["--input", "nowhere"], DataError, "no such folder or file"),
     ],
@@ -134,6 +138,21 @@ def test_arguments_that_cannot_be_used(checkpoint, photos, tmp_path, change, err
     with pytest.raises(error, match=message):
         main(arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_results_do_not_go_among_the_inputs(checkpoint, photos):
+    with pytest.raises(ConfigError, match="is also an --input"):
+        main(["--checkpoint", checkpoint, "--input", str(photos), "--output", str(photos / "." / "")])
+
+
+def test_ctrl_c_keeps_what_is_finished(checkpoint, photos, tmp_path, monkeypatch, capsys):
+    def interrupted(*given, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam3.predict.folder.predict_images", interrupted)
+    arguments = ["--checkpoint", checkpoint, "--input", str(photos), "--output", str(tmp_path / "out")]
+    assert main(arguments) == 130
+    assert "finished images are kept" in capsys.readouterr().err
 
 
 def test_checkpoints_that_are_not_there(photos, tmp_path):
