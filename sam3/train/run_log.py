@@ -83,6 +83,7 @@ class RunLog:
             "Step_Stats/train/Batch Time": step_seconds,
             "Step_Stats/train/Data Time": data_seconds,
             "Step_Stats/train/Images per Second": self.pace.images_per_second,
+            "Step_Stats/train/Losses/train_all_loss": trainer.state.means.means()["loss"],
             "Step_Stats/train/Gradient Norm": result.gradient_norm,
             "Step_Stats/train/Mem (GB)": memory_gb(trainer.precision.device),
             "Step_Stats/train/Time Elapsed": trainer.progress.seconds,

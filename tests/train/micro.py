@@ -4,7 +4,10 @@ from pathlib import Path
 
 import torch
 
+from sam3.train.assembly import build_trainer, lay_foundation
+from sam3.train.config_loading import load_config
 from sam3.train.train import main
+from sam3.train.trainer import Trainer
 
 SINGLE = "train_config_single_class"
 MULTI = "train_config_multi_class"
@@ -52,3 +55,9 @@ def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch
     assert first.keys() == second.keys()
     differing = [name for name in first if not torch.equal(first[name], second[name])]
     assert differing == []
+
+
+def make_trainer(data: Path, out: Path, *extra: str, class_name: str | None = PHRASE) -> Trainer:
+    """A trainer that has not started."""
+    loaded = load_config(SINGLE, overrides(data, out, *extra, class_name=class_name))
+    return build_trainer(loaded, lay_foundation(loaded.run))

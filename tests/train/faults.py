@@ -1,0 +1,60 @@
+"""Parts that fail on purpose, named by ``_target_`` in tests."""
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from sam3.train.callbacks import Callback
+
+
+@dataclass
+class NanLoss:
+    """A loss term that is not a number on its calls ``first`` .. ``last`` - 1."""
+
+    first: int
+    last: int
+    weights: Mapping[str, float] = field(default_factory=lambda: {"loss_broken": 1.0})
+    on_every_layer: bool = False
+    calls: int = 0
+
+    def __call__(self, predictions, targets, matches, num_boxes) -> dict[str, torch.Tensor]:
+        # The last layer has two branches, one-to-one and one-to-many: one step is two calls.
+        step, self.calls = self.calls // 2, self.calls + 1
+        factor = float("nan") if self.first <= step < self.last else 0.0
+        return {"loss_broken": predictions.boxes.sum() * factor}
+
+
+class KillAtStep(Callback):
+    """``kill -9`` of this very process after a step of the run."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, trainer, result) -> None:
+        if trainer.progress.steps == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class StopAtStep(Callback):
+    """An exception after a step of the run: like a crash, within this process."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, trainer, result) -> None:
+        if trainer.progress.steps == self.step:
+            raise KeyboardInterrupt
+
+
+class Recorder(Callback):
+    """Writes down what is called; all recorders of a test share ``events``."""
+
+    events: list[str] = []
+
+    def __getattribute__(self, name):
+        if name.startswith("on_"):
+            return lambda *_: Recorder.events.append(name)
+        return super().__getattribute__(name)

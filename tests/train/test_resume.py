@@ -1,0 +1,91 @@
+"""Exact resume: an interrupted run ends with the weights of an uninterrupted one, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from sam3.train.checkpointing import LAST
+from tests.train.micro import SINGLE, assert_equal_weights, overrides, train, weights
+
+EPOCHS = "scratch.max_epochs=3"  # of three steps
+SAVING = "checkpoint.save_every_steps=1"
+STOP = "trainer.callbacks=[{{_target_: tests.train.faults.{0}, step: {1}}}]"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(one_class, tmp_path_factory):
+    return train(one_class, tmp_path_factory.mktemp("whole"), EPOCHS)
+
+
+def without_times(path):
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if "Time" not in key} for line in lines]
+
+
+def assert_same_outcome(first, second):
+    assert_equal_weights(weights(first / "checkpoints" / LAST), weights(second / "checkpoints" / LAST))
+    one, two = (torch.load(out / "checkpoints" / LAST, weights_only=True) for out in (first, second))
+    for index, state in one["optimizer"]["state"].items():
+        assert all(torch.equal(value, two["optimizer"]["state"][index][name]) for name, value in state.items())
+    for name in ("epoch", "step_in_epoch", "steps", "steps_val", "best_metric", "best_epoch", "last_metric"):
+        assert one["progress"][name] == two["progress"][name], name
+    for stats in ("train_stats.json", "val_stats.json", "best_stats.json"):
+        assert without_times(first / "logs" / stats) == without_times(second / "logs" / stats), stats
+
+
+def test_crashes_at_different_places(one_class, uninterrupted, tmp_path):
+    for step, saving in ((5, []), (5, [SAVING]), (7, [SAVING])):
+        with pytest.raises(KeyboardInterrupt):
+            train(one_class, tmp_path, EPOCHS, *saving, STOP.format("StopAtStep", step))
+        # Stopped before the step was saved: without save_every_steps the whole epoch is done again.
+        saved = torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["progress"]["steps"]
+        assert saved == (step - 1 if saving else 3)
+    train(one_class, tmp_path, EPOCHS, SAVING)
+    assert_same_outcome(uninterrupted, tmp_path)
+
+
+def test_a_finished_run_has_nothing_left_to_do(one_class, uninterrupted, tmp_path_factory):
+    before = weights(uninterrupted / "checkpoints" / LAST)
+    train(one_class, uninterrupted, EPOCHS)
+    assert_equal_weights(before, weights(uninterrupted / "checkpoints" / LAST))
+    assert len((uninterrupted / "logs/train_stats.json").read_text().splitlines()) == 3
+    assert len((uninterrupted / "logs/val_stats.json").read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(one_class, uninterrupted, tmp_path, repository):
+    """The command itself, killed twice: once right after a random step, once at a random moment."""
+    rng = random.Random(os.urandom(8))
+    step = rng.randint(1, 6)
+    killed = _start(repository, one_class, tmp_path, STOP.format("KillAtStep", step))
+    assert killed.wait(timeout=120) == -signal.SIGKILL
+
+    running = _start(repository, one_class, tmp_path)
+    _wait_for(lambda: "resumed" in (tmp_path / "logs/log.txt").read_text(encoding="utf-8"), running)
+    time.sleep(rng.uniform(0, 0.5))
+    running.kill()
+    running.wait(timeout=60)
+
+    assert _start(repository, one_class, tmp_path).wait(timeout=120) == 0
+    assert_same_outcome(uninterrupted, tmp_path)
+
+
+def _start(repository, data, out, *extra):
+    command = [sys.executable, "sam3/train/train.py", "-c", SINGLE, *overrides(data, out, EPOCHS, SAVING, *extra)]
+    return subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the run did not get there"
+        if process.poll() is not None:
+            return
+        time.sleep(0.02)
