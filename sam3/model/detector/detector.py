@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sam3.config import DetectorConfig, ModelConfig
-from sam3.errors import DataError
+from sam3.errors import DataError, UserError
 from sam3.io.model_card import ModelCard
 from sam3.model.backbone import Backbone
 from sam3.model.detector.decoder import Decoder, DecoderLayerOutput
@@ -50,6 +50,15 @@ class Sam3Image(nn.Module):
         if self._tokenizer is None:
             self._tokenizer = Tokenizer(self.bpe_path)
         return self._tokenizer
+
+    def predict_inst(self, *_arguments: object, **_options: object) -> NoReturn:
+        """Clicks on one object (spec detector 15) are not offered yet; a clear refusal instead of a missing name."""
+        raise UserError(
+            "interactive prediction from points, boxes and masks of one object (predict_inst) is not available in this "
+            "version; use Sam3Processor with a phrase or example boxes, which finds all objects of a kind"
+        )
+
+    predict_inst_batch = predict_inst
 
     def rotary_tables(self) -> dict[str, Tensor]:
         """Complex tables by released name: computed here, but read from the weight file by the reference."""
