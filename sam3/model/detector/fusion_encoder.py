@@ -45,10 +45,10 @@ class EncoderLayer(FusionLayer):
         """(P, K, C) -> (P, K, C).
 
         With ``rows`` (P,) the input is (B, K, C), one row per image: prompts of one image have the same
-        tokens until they first meet their prompt, so the self-attention runs once per image.
+        tokens until they first meet their prompt, so the self-attention runs once per image (in training
+        with one dropout pattern).
         """
-        dropout_differs = self.training and self.dropout.p > 0
-        if rows is not None and (dropout_differs or len(rows) < len(image)):
+        if rows is not None and len(rows) < len(image):
             image, rows = image[rows], None
         image = self.attend_to_self(image, position=position)
         if rows is not None:
