@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
 from sam3.data.loader import Loader, build_loader
@@ -24,6 +23,7 @@ from sam3.train.meters import LiveLine, RunningMeans
 from sam3.train.model_setup import build_model
 from sam3.train.optim.groups import LayerDecay, Rule
 from sam3.train.optim.optimizer import ScheduledOptimizer, build_optimizer
+from sam3.train.parts import build_part
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import seed_everything
 from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start, move_aside
@@ -102,7 +102,7 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
         precision=foundation.precision,
         settings=config.trainer,
         clip=config.optim.gradient_clip,
-        callbacks=[instantiate(node) for node in config.trainer.callbacks],
+        callbacks=[build_part(node) for node in config.trainer.callbacks],
     )
 
 
@@ -135,8 +135,8 @@ def build_datasets(config: RunConfig) -> Datasets:
     """The halves of the data that the mode needs, checked against each other."""
     mode = config.trainer.mode
     datasets = Datasets(
-        train=instantiate(config.data.train.dataset) if mode != "val" else None,
-        val=instantiate(config.data.val.dataset) if mode != "train_only" else None,
+        train=build_part(config.data.train.dataset) if mode != "val" else None,
+        val=build_part(config.data.val.dataset) if mode != "train_only" else None,
     )
     check_categories(datasets.train, datasets.val)
     return datasets
@@ -167,14 +167,14 @@ def _build_loader(split: SplitConfig, dataset: Any, seed: int) -> Loader:
 def build_criterion(settings: LossConfig) -> Criterion:
     """The configured loss terms and matchers."""
     return Criterion(
-        [instantiate(term) for term in settings.terms.values()],
-        instantiate(settings.matcher),
-        instantiate(settings.o2m_matcher),
+        [build_part(term) for term in settings.terms.values()],
+        build_part(settings.matcher),
+        build_part(settings.o2m_matcher),
         o2m_weight=settings.o2m_weight,
         o2m_matcher_on_aux=settings.o2m_matcher_on_aux,
         scale_by_prompts=settings.scale_by_prompts,
         normalization=settings.normalization,
-        semantic=instantiate(settings.semantic),
+        semantic=build_part(settings.semantic),
     )
 
 
@@ -183,7 +183,7 @@ def build_scheduled_optimizer(model: nn.Module, settings: OptimConfig) -> Schedu
     decay = settings.layer_decay
     return build_optimizer(
         model,
-        optimizer=instantiate(settings.optimizer),
+        optimizer=build_part(settings.optimizer),
         options={
             "lr": [_rule(rule) for rule in settings.options.lr.values()],
             "weight_decay": [_rule(rule) for rule in settings.options.weight_decay.values()],
@@ -198,7 +198,7 @@ def build_scheduled_optimizer(model: nn.Module, settings: OptimConfig) -> Schedu
 
 def _rule(settings: RuleConfig) -> Rule:
     return Rule(
-        schedule=instantiate(settings.schedule),
+        schedule=build_part(settings.schedule),
         param_names=settings.param_names,
         module_classes=settings.module_classes,
     )

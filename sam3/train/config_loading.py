@@ -4,7 +4,6 @@ Order of work: find the file, compose it with Hydra, apply aliases, merge onto t
 types), resolve, bind every ``_target_`` to its signature. Source: spec/config_surface.md sections 1-4.
 """
 
-import inspect
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +18,11 @@ from typing import Any, get_args, get_origin
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sam3.errors import ConfigError
+from sam3.train.parts import check_targets
 from sam3.train.resolvers import register_resolvers
 from sam3.train.schema import RunConfig
 
@@ -308,42 +307,3 @@ def _round_resolution(composed: DictConfig) -> list[str]:
         return []
     composed.scratch.resolution = side
     return [f"scratch.resolution {wanted} is not a multiple of the patch ({config.vision.patch_size}); using {side}"]
-
-
-# --- parts named by _target_ ---
-
-
-def check_targets(node: Any, path: str = "") -> None:
-    """Bind the arguments of every ``_target_`` node to the signature of what it names.
-
-    Raises:
-        ConfigError: the target does not exist, or does not take an argument; the message names the closest ones.
-    """
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            _bind(node, path)
-        for key, value in node.items():
-            check_targets(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            check_targets(value, f"{path}[{index}]")
-
-
-def _bind(node: Mapping[str, Any], path: str) -> None:
-    try:
-        target = get_object(node["_target_"])
-    except Exception as error:  # Hydra wraps whatever importing the module raised
-        raise ConfigError(f"{path}._target_: {node['_target_']!r} cannot be imported: {error}") from error
-    if path == "model":
-        return  # its keys are the schema's own
-    signature = inspect.signature(target)
-    arguments = {key for key in node if key not in ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")}
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
-        return
-    unknown = sorted(arguments - set(signature.parameters))
-    if unknown:
-        close = get_close_matches(unknown[0], signature.parameters, n=3) or list(signature.parameters)
-        raise ConfigError(f"{path}.{unknown[0]}: {node['_target_']} has no such argument (closest: {', '.join(close)})")
-    required = [name for name, p in signature.parameters.items() if p.default is p.empty and name not in arguments]
-    if required and not node.get("_partial_"):
-        raise ConfigError(f"{path}: {node['_target_']} needs {', '.join(required)}")

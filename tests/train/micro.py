@@ -35,8 +35,8 @@ FAST = [
 
 def overrides(data: Path, out: Path, *extra: str, class_name: str | None = PHRASE) -> list[str]:
     """Settings of a micro run; ``extra`` wins."""
-    named = [] if class_name is None else [f"dataset.class_name={class_name}"]
-    return [*MODEL, *FAST, f"paths.dataset_root={data}", f"paths.experiment_log_dir={out}", *named, *extra]
+    folders = [f"paths.dataset_root={data}", f"paths.experiment_log_dir={out}"]
+    return [*MODEL, *FAST, *folders, f"dataset.class_name={class_name or 'null'}", *extra]
 
 
 def train(data: Path, out: Path, *extra: str, config: str = SINGLE, class_name: str | None = PHRASE) -> Path:

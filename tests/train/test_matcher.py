@@ -1,3 +1,4 @@
+import math
 from itertools import permutations
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import strategies as st
 
 from sam3.train.matcher import HungarianMatcher, NonFiniteCostError, OneToManyMatcher
 from tests.train.samples import pack_targets, predictions_from, random_boxes, random_predictions, random_targets
+
+P = 1 / (1 + math.exp(-1))  # probability of a logit of 1
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +52,24 @@ def _least_cost(cost):
         return _least_cost(cost.T)
     choices = permutations(range(queries), targets)
     return min(sum(cost[query, target].item() for target, query in enumerate(choice)) for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "class_cost"),
+    [
+        ({}, -0.25 * (1 - P) ** 2 * math.log(P) + 0.75 * P**2 * math.log(1 - P)),
+        ({"focal": False}, -P),
+        ({"stable": True}, -0.25 * (1 - P / 3) ** 2 * math.log(P / 3) + 0.75 * (P / 3) ** 2 * math.log(1 - P / 3)),
+    ],
+)
+def test_cost_of_a_known_pair(settings, class_cost):
+    """Boxes 0.2 wide, shifted by 0.4: the hull is 0.6 wide, a third of it uncovered, so GIoU = -1/3."""
+    target = torch.tensor([[0.3, 0.5, 0.2, 0.2]])
+    found = target + torch.tensor([0.4, 0.0, 0.0, 0.0])
+    cost = HungarianMatcher(**settings).cost(
+        predictions_from(found[None], torch.full((1, 1, 1), 1.0)), pack_targets([target])
+    )
+    assert cost.item() == pytest.approx(2 * class_cost + 5 * 0.4 + 2 / 3, rel=1e-5)
 
 
 def test_hungarian_pairs_are_ordered_by_object():
@@ -126,6 +147,14 @@ def test_one_to_many_takes_the_best_queries_of_each_object():
     matches = OneToManyMatcher(topk=3)(predictions, pack_targets([target]))
     assert matches.query.tolist() == [0, 1, 2]
     assert OneToManyMatcher(topk=6)(predictions, pack_targets([target])).query.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_one_to_many_with_fewer_queries_than_topk_leaves_out_the_worst():
+    target = torch.tensor([[0.3, 0.3, 0.2, 0.2]])
+    boxes = target.repeat(3, 1)
+    boxes[:, 0] += torch.tensor([0.02, 0.0, 0.01])
+    matches = OneToManyMatcher(topk=4)(predictions_from(boxes[None], torch.zeros(1, 3, 1)), pack_targets([target]))
+    assert matches.query.tolist() == [1, 2]
 
 
 def test_one_to_many_may_give_a_query_to_two_objects():
