@@ -77,10 +77,10 @@ def convert(options: LabelmeOptions, *, progress: Progress = _silent) -> Convers
     annotations = _read_annotations(found.annotations, bad, progress)
     labels = Counter(shape.label for annotation in annotations for shape in annotation.shapes)
     class_of_label = choose_classes(labels, options, bad)
-    images, skipped = _convert_annotations(annotations, class_of_label, options, bad, progress)
+    images, skipped = _convert_annotations(annotations, class_of_label, options, bad=bad, progress=progress)
     unlabelled = _without_annotation(found, annotations)
     if options.include_unlabelled:
-        images += _convert_plain_images(unlabelled, options, bad, progress)
+        images += _convert_plain_images(unlabelled, bad, progress)
     bad.refuse(options)
     class_names = _used_classes(images, options)
 
@@ -88,7 +88,8 @@ def convert(options: LabelmeOptions, *, progress: Progress = _silent) -> Convers
     items = [_split_item(image, group_of(image.key)) for image in images]
     num_groups = _count_groups(images, group_of, options)
     in_train = split_train(items, options.train_split, options.seed)
-    for _ in progress(write_dataset(options.output_dir, images, in_train, class_names), "writing images", len(images)):
+    written = write_dataset(options.output_dir, images, in_train=in_train, class_names=class_names)
+    for _ in progress(written, "writing images", len(images)):
         pass
     return ConversionReport(
         output_dir=options.output_dir,
@@ -180,6 +181,7 @@ def _convert_annotations(
     annotations: Sequence[LabelmeFile],
     class_of_label: Mapping[str, str],
     options: LabelmeOptions,
+    *,
     bad: BadFiles,
     progress: Progress,
 ) -> tuple[list[ConvertedImage], Counter[tuple[str, str]]]:
@@ -213,13 +215,11 @@ def _without_annotation(found: FoundFiles, annotations: Sequence[LabelmeFile]) -
     return [path for path in found.images if path.with_suffix("") not in annotated and path.resolve() not in used]
 
 
-def _convert_plain_images(
-    paths: Sequence[Path], options: LabelmeOptions, bad: BadFiles, progress: Progress
-) -> list[ConvertedImage]:
+def _convert_plain_images(paths: Sequence[Path], bad: BadFiles, progress: Progress) -> list[ConvertedImage]:
     images = []
     for path in progress(paths, "checking images without JSON", len(paths)):
         with bad.noting(path):
-            images.append(ConvertedImage(key_of(path, options.labelme_dir), plain_image(path), ()))
+            images.append(ConvertedImage(key_of(path, bad.folder), plain_image(path), ()))
     return images
 
 

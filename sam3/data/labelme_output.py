@@ -63,7 +63,7 @@ def check_free(output_dir: Path, *, overwrite: bool) -> None:
 
 
 def write_dataset(
-    output_dir: Path, images: Sequence[ConvertedImage], in_train: Sequence[bool], class_names: Sequence[str]
+    output_dir: Path, images: Sequence[ConvertedImage], *, in_train: Sequence[bool], class_names: Sequence[str]
 ) -> Iterator[None]:
     """Write the COCO folder, one step per image (a generator, so that the caller can show progress).
 

@@ -20,7 +20,7 @@ from sam3.errors import DataError
 _MAX_COORDINATE = 1e6  # pixels; beyond it a file is damaged, and rasterising it would take all memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelmeShape:
     """One drawn shape, form checked."""
 

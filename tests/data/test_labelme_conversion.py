@@ -424,13 +424,15 @@ def test_embedded_images_are_written_out(tmp_path, output):
 
 def test_images_without_annotation(folder, output):
     Image.fromarray(picture(seed=77)).save(folder / "plain.png")
+    Image.fromarray(picture(seed=78)).save(folder / "a plain.png")
     write_pair(folder, "renamed.png", [shape("cat", SQUARE)], imagePath="other name.png")
     (folder / "renamed.png").rename(folder / "other name.png")
     report = run(folder, output)
-    assert report.unlabelled_images == ("plain.png",)
+    assert report.unlabelled_images == ("a plain.png", "plain.png")
     assert len(report.images) == 11
     report = run(folder, output, include_unlabelled=True, overwrite=True)
     assert report.unlabelled_images == ()
+    assert [image.key for image in report.images] == sorted(image.key for image in report.images)
     (plain,) = [image for image in report.images if image.source.name == "plain.png"]
     assert plain.instances == ()
     (folder / "broken.png").write_bytes(b"")

@@ -140,8 +140,9 @@ def test_a_missing_image_is_named(tmp_path, image_path):
 
 
 def test_damaged_images_are_named(tmp_path):
-    json_path = write_pair(tmp_path, "a.jpg", [])
+    json_path = write_pair(tmp_path, "a.jpg", [], pixels=picture(300, 400))
     whole = (tmp_path / "a.jpg").read_bytes()
+    assert Image.open(io.BytesIO(whole[: len(whole) // 2])).size == (400, 300)  # its header is whole
     for content in (whole[: len(whole) // 2], b"", b"text", whole[:20]):
         (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(DataError, match="image 'a.jpg' cannot be read as an image"):
