@@ -280,6 +280,8 @@ def _say_plan(
         f"{num_images} image{'s' * (num_images != 1)}, phrases {phrases}, score > {settings.score_threshold:g}",
         flush=True,
     )
+    if settings.dtype == "fp16" and device == "cpu":
+        print("note: fp16 is very slow on a CPU; fp32 and bf16 are not", flush=True)
     trained = card.prompts if card is not None else []
     foreign = [phrase for phrase in settings.prompts.values() if trained and phrase not in trained]
     if foreign:

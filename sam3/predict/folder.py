@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sam3.errors import DataError
 from sam3.io.files import write_json
 from sam3.io.images import open_image
+from sam3.predict.inputs import path_from
 from sam3.predict.results import FoundObject, ImageResult
 from sam3.predict.run_folder import Entry, RunFolder
 from sam3.predict.writers import ResultWriter
@@ -110,7 +111,7 @@ class _ImageWork:
         """The image's result, and whether an earlier run had found it already."""
         finished = None if self.redo else self.folder.finished(entry)
         if finished is not None:
-            _complete(finished, self.writers)
+            _complete(entry, finished, self.writers)
             return finished, True
         image = open_image(entry.image.path)
         with self._one_at_a_time:
@@ -119,7 +120,7 @@ class _ImageWork:
             image_id=entry.image_id,
             name=entry.name,
             file_name=entry.image.file_name,
-            source=str(entry.image.path),
+            source=path_from(self.folder.root, entry.image.path),
             width=image.width,
             height=image.height,
             objects=objects,
@@ -153,11 +154,11 @@ def _in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _complete(result: ImageResult, writers: Iterable[ResultWriter]) -> None:
+def _complete(entry: Entry, result: ImageResult, writers: Iterable[ResultWriter]) -> None:
     """Write the files of a finished image that are wanted now and were not then; needs no network."""
     lacking = [writer for writer in writers if not all(path.exists() for path in writer.paths(result))]
     if lacking:
-        image = open_image(result.source)
+        image = open_image(entry.image.path)
         for writer in lacking:
             writer.write(result, image)
 

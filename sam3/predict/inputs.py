@@ -43,18 +43,18 @@ def list_images(
     return list(found.values())
 
 
-def unique_names(images: Iterable[ImageFile], taken: dict[str, str]) -> dict[Path, str]:
+def unique_names(images: Iterable[ImageFile], taken: dict[Path, str]) -> dict[Path, str]:
     """A name for every image; equal names get ``_2``, ``_3``, ... in the order of ``images``.
 
     Args:
         images: in the order of the run.
-        taken: names given in earlier runs, source path -> name. They stay.
+        taken: names given in earlier runs, image path -> name. They stay.
     """
     used = {name.casefold() for name in taken.values()}
     names = {}
     for image in images:
-        if str(image.path) in taken:
-            names[image.path] = taken[str(image.path)]
+        if image.path in taken:
+            names[image.path] = taken[image.path]
             continue
         name, count = image.name, 1
         while name.casefold() in used:
@@ -63,6 +63,14 @@ def unique_names(images: Iterable[ImageFile], taken: dict[str, str]) -> dict[Pat
         used.add(name.casefold())
         names[image.path] = name
     return names
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """``path`` as seen from ``folder``, with forward slashes; absolute where there is no way (another drive)."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.as_posix()
 
 
 def _images_of(given: Path, recursive: bool, exclude: Path | None) -> list[ImageFile]:

@@ -57,7 +57,7 @@ class ImageResult:
     image_id: int  # of the COCO files
     name: str  # of the output files, without suffix; may hold folders
     file_name: str  # relative to the folder that was given
-    source: str  # absolute path of the image
+    source: str  # path of the image as seen from the output folder
     width: int
     height: int
     objects: list[FoundObject] = field(default_factory=list)

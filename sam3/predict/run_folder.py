@@ -7,6 +7,7 @@ is written last of an image's files: where it exists and fits, the image is fini
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from sam3.errors import DataError
 from sam3.io.files import write_json
-from sam3.predict.inputs import ImageFile, unique_names
+from sam3.predict.inputs import ImageFile, path_from, unique_names
 from sam3.predict.results import ImageResult
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class RunFolder:
     def __init__(self, root: Path, settings: RunSettings, remembered: list[dict[str, Any]]) -> None:
         self.root = root
         self.settings = settings
-        self._images = remembered  # {"image_id", "name", "source"} of all runs so far
+        self._images = remembered  # {"image_id", "name", "source"} of all runs so far; sources as seen from ``root``
 
     @classmethod
     def open(cls, root: str | Path, settings: RunSettings, *, overwrite: bool = False) -> "RunFolder":
@@ -94,16 +95,17 @@ class RunFolder:
 
     def enter(self, images: Sequence[ImageFile]) -> list[Entry]:
         """Ids and names for ``images``; those of earlier runs are kept. Written to disk before any work."""
-        known = {image["source"]: image for image in self._images}
-        names = unique_names(images, {source: image["name"] for source, image in known.items()})
+        known = {self._path(image["source"]): image for image in self._images}
+        names = unique_names(images, {path: image["name"] for path, image in known.items()})
         next_id = 1 + max((image["image_id"] for image in self._images), default=0)
         for image in images:
-            if str(image.path) not in known:
-                self._images.append({"image_id": next_id, "name": names[image.path], "source": str(image.path)})
+            if image.path not in known:
+                source = path_from(self.root, image.path)
+                known[image.path] = {"image_id": next_id, "name": names[image.path], "source": source}
+                self._images.append(known[image.path])
                 next_id += 1
         write_json(self.root / RUN_FILE, {"settings": asdict(self.settings), "images": self._images}, indent=1)
-        ids = {image["source"]: image["image_id"] for image in self._images}
-        return [Entry(ids[str(image.path)], names[image.path], image) for image in images]
+        return [Entry(known[image.path]["image_id"], names[image.path], image) for image in images]
 
     def finished(self, entry: Entry) -> ImageResult | None:
         """The stored result, if the image was finished with these settings and its file has not changed since."""
@@ -118,7 +120,7 @@ class RunFolder:
 
     def store(self, result: ImageResult) -> None:
         """Mark an image as finished; call it after all its other files are written."""
-        marks = {"settings": self.digest, "source_stamp": _stamp(Path(result.source))}
+        marks = {"settings": self.digest, "source_stamp": _stamp(self._path(result.source))}
         write_json(self._result_path(result.name), result.to_dict() | marks)
 
     def results(self) -> Iterator[ImageResult]:
@@ -132,6 +134,10 @@ class RunFolder:
     def digest(self) -> str:
         """Short fingerprint of the settings."""
         return hashlib.sha256(json.dumps(asdict(self.settings)).encode()).hexdigest()[:16]
+
+    def _path(self, source: str) -> Path:
+        """Absolute path of an image. Remembered as seen from here, so that both may be moved together."""
+        return Path(os.path.abspath(self.root / source))
 
     def _result_path(self, name: str) -> Path:
         return self.root / PREDICTIONS / f"{name}.json"

@@ -10,7 +10,6 @@ files of one image lie in a folder per kind, under the image's name:
 """
 
 import json
-import os
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ from PIL import Image
 from sam3.io.files import atomic_path, write_json
 from sam3.ops import rle
 from sam3.ops.contours import mask_polygons, simplify_polygon
+from sam3.predict.inputs import path_from
 from sam3.predict.overlay import Colour, draw_overlay
 from sam3.predict.results import DECIMALS, FoundObject, ImageResult
 
@@ -100,6 +100,7 @@ class LabelmeWriter:
 
     def __init__(self, root: Path, *, tolerance: float = 1.5) -> None:
         """``tolerance``: how far, in pixels, a polygon may run beside the mask's edge; 0 = exact."""
+        self.output = root
         self.root = root / "labelme"
         self.tolerance = tolerance
 
@@ -117,7 +118,7 @@ class LabelmeWriter:
             "version": LABELME_VERSION,
             "flags": {},
             "shapes": shapes,
-            "imagePath": _relative(Path(result.source), path.parent),
+            "imagePath": path_from(path.parent, self.output / result.source),
             "imageData": None,
             "imageHeight": result.height,
             "imageWidth": result.width,
@@ -209,14 +210,6 @@ def _coco_record(found: FoundObject, image_id: int, category_id: int) -> dict[st
     if found.segmentation is not None:
         record |= {"segmentation": found.segmentation, "area": rle.area(found.segmentation)}
     return record
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """``path`` seen from ``folder``, with forward slashes; absolute where there is no way (another drive)."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:
-        return path.as_posix()
 
 
 def _file_name(label: str) -> str:

@@ -84,7 +84,7 @@ def test_names_are_unique_on_every_file_system():
 
 def test_names_given_earlier_stay():
     images = [ImageFile(Path("/0/a.png"), "a.png"), ImageFile(Path("/1/a.png"), "a.png")]
-    assert unique_names(images, {"/1/a.png": "a"}) == {Path("/0/a.png"): "a_2", Path("/1/a.png"): "a"}
+    assert unique_names(images, {Path("/1/a.png"): "a"}) == {Path("/0/a.png"): "a_2", Path("/1/a.png"): "a"}
 
 
 def _folder(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -100,7 +101,21 @@ def test_run_json_tells_what_was_done(photos, tmp_path):
     RunFolder.open(tmp_path, settings()).enter([ImageFile(photos / "a.png", "a.png")])
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["settings"]["prompts"] == {"cat": "cat", "dog": "dog"}
-    assert content["images"] == [{"image_id": 1, "name": "a", "source": str(photos / "a.png")}]
+    assert content["images"] == [{"image_id": 1, "name": "a", "source": "photos/a.png"}]
+
+
+def test_images_and_results_may_be_moved_together(photos, tmp_path):
+    place = tmp_path / "project"
+    place.mkdir()
+    photos.rename(place / "photos")
+    folder = RunFolder.open(place / "out", settings())
+    entry = folder.enter(list_images([place / "photos"]))[0]
+    folder.store(replace(image_result(entry.image.path, (40, 30), []), source="../photos/a.png"))
+    place.rename(tmp_path / "elsewhere")
+    moved = RunFolder.open(tmp_path / "elsewhere" / "out", settings())
+    entries = moved.enter(list_images([tmp_path / "elsewhere" / "photos"]))
+    assert [entry.name for entry in entries] == ["a", "b", "c"]
+    assert moved.finished(entries[0]) is not None
 
 
 def test_fingerprints_see_a_change_anywhere_and_ignore_the_name(tmp_path):
