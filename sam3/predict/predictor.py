@@ -1,6 +1,6 @@
 """One image in, all objects of all phrases out, with one pass of the image through the backbone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
@@ -10,9 +10,10 @@ from sam3.model.postprocess import detections
 from sam3.ops import rle
 from sam3.ops.images import preprocess
 from sam3.predict.results import FoundObject
-from sam3.structures import Detections, DetectorOutput, ImageFeatures, QueryPredictions
+from sam3.structures import Detections, DetectorOutput, QueryPredictions
 
 PHRASES_PER_PASS = 16  # bounds the memory of the part that runs once per phrase
+MASK_BYTES = 256 * 2**20  # bound on the full-size masks held at once; of one mask at least
 
 
 class ImagePredictor:
@@ -58,41 +59,49 @@ class ImagePredictor:
         """Objects in an upright RGB image, phrase by phrase, best first."""
         pixels = preprocess(image, self.resolution, self.mean, self.std)[None]
         features = self.model.encode_image(pixels.to(self.model.device, self._dtype))
-        size = (image.height, image.width)
-        return [
-            found
-            for label, detected in zip(self.prompts, self._detect(features, size), strict=True)
-            for found in _best_first(label, detected)
-        ]
-
-    def _detect(self, features: ImageFeatures, size: tuple[int, int]) -> Iterator[Detections]:
-        """Detections of each phrase. Full-size masks exist for one phrase at a time."""
+        labels = iter(self.prompts)
+        found = []
         for text in self._text:
             phrases = torch.arange(len(text), device=self.model.device)
             output = self.model.ground(features, text, image_index=phrases * 0, phrase_index=phrases)
             for row in range(len(text)):
-                yield from detections(
-                    _of_phrase(output, row),
-                    original_sizes=[size],
-                    score_threshold=self.score_threshold,
-                    max_detections=self.max_detections,
-                )
+                found += self._objects(output.one_to_one, row, next(labels), (image.height, image.width))
+        return found
+
+    def _objects(self, predictions: QueryPredictions, row: int, label: str, size: tuple[int, int]) -> list[FoundObject]:
+        """Objects of one phrase, best first. Full-size masks exist for a few queries at a time."""
+        height, width = size
+        step = max(1, MASK_BYTES // (height * width))
+        found = []
+        for start in range(0, predictions.logits.shape[1], step):
+            some = _select(predictions, row, slice(start, start + step))
+            (detected,) = detections(
+                DetectorOutput(one_to_one=some),
+                original_sizes=[size],
+                score_threshold=self.score_threshold,
+                max_detections=self.max_detections,
+            )
+            found += _found_objects(label, detected)
+        found.sort(key=lambda entry: -entry.score)
+        return found if self.max_detections < 0 else found[: self.max_detections]
 
 
-def _of_phrase(output: DetectorOutput, row: int) -> DetectorOutput:
-    found = output.one_to_one
-    rows = {
-        name: None if (values := getattr(found, name)) is None else values[row : row + 1]
-        for name in ("logits", "boxes", "boxes_xyxy", "presence_logits", "masks")
-    }
-    return DetectorOutput(one_to_one=QueryPredictions(**rows))
+def _select(predictions: QueryPredictions, row: int, queries: slice) -> QueryPredictions:
+    """Some queries of one prompt."""
+    presence, masks = predictions.presence_logits, predictions.masks
+    return QueryPredictions(
+        logits=predictions.logits[row : row + 1, queries],
+        boxes=predictions.boxes[row : row + 1, queries],
+        boxes_xyxy=predictions.boxes_xyxy[row : row + 1, queries],
+        presence_logits=None if presence is None else presence[row : row + 1],
+        masks=None if masks is None else masks[row : row + 1, queries],
+    )
 
 
-def _best_first(label: str, detected: Detections) -> list[FoundObject]:
+def _found_objects(label: str, detected: Detections) -> list[FoundObject]:
     boxes, scores = detected.boxes.float().tolist(), detected.scores.float().tolist()
     masks = [None] * len(scores) if detected.masks is None else detected.masks.cpu().numpy()
-    found = [
+    return [
         FoundObject(label, score, tuple(box), None if mask is None else rle.encode(mask))
         for box, score, mask in zip(boxes, scores, masks, strict=True)
     ]
-    return sorted(found, key=lambda entry: -entry.score)

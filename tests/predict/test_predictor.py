@@ -63,6 +63,21 @@ def test_more_phrases_than_fit_in_one_pass(model, picture, monkeypatch):
     assert [found.label for found in predictor(model)(picture)] == [found.label for found in expected]
 
 
+@pytest.mark.parametrize("limit", [-1, 2])
+def test_masks_of_large_images_come_a_few_at_a_time(model, picture, monkeypatch, limit):
+    expected = predictor(model, max_detections=limit)(picture)
+    monkeypatch.setattr(predictor_module, "MASK_BYTES", 2 * 60 * 90)
+    counts = []
+    complete = predictor_module.detections
+    monkeypatch.setattr(
+        predictor_module,
+        "detections",
+        lambda output, **given: counts.append(output.scores.numel()) or complete(output, **given),
+    )
+    assert predictor(model, max_detections=limit)(picture) == expected
+    assert set(counts) == {2}
+
+
 def test_thresholds_and_limits(model, picture):
     everything = predictor(model)(picture)
     assert predictor(model, score_threshold=0.999)(picture) == []
