@@ -44,4 +44,4 @@ class VisionBackbone(nn.Module):
         )
 
     def _positions(self, pyramid: list[Tensor]) -> list[Tensor]:
-        return [encode_map(*level.shape[-2:], self.d_model, level.device).to(level.dtype) for level in pyramid]
+        return [encode_map(*level.shape[-2:], self.d_model, level.device, level.dtype) for level in pyramid]

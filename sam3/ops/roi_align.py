@@ -22,18 +22,18 @@ def roi_align(features: Tensor, boxes: Tensor, image_index: Tensor, output_size:
         output_size: cells a side of the result.
 
     Returns:
-        (N, C, output_size, output_size), dtype of ``features``; computed in float32.
+        (N, C, output_size, output_size), dtype of ``features``; computed in float32, also under autocast.
     """
     height, width = features.shape[-2:]
-    boxes = boxes.float()
+    boxes, pixels = boxes.float(), features.float()
     rows = _axis_weights(boxes[:, 1], boxes[:, 3], height, output_size)
     columns = _axis_weights(boxes[:, 0], boxes[:, 2], width, output_size)
-    pixels = features.float()
-    if len(pixels) == 1:
-        pooled_rows = torch.einsum("nih,chw->nciw", rows, pixels[0])
-    else:
-        pooled_rows = torch.einsum("nih,nchw->nciw", rows, pixels[image_index])
-    return torch.einsum("nciw,njw->ncij", pooled_rows, columns).to(features.dtype)
+    with torch.autocast(features.device.type, enabled=False):
+        if len(pixels) == 1:
+            pooled_rows = torch.einsum("nih,chw->nciw", rows, pixels[0])
+        else:
+            pooled_rows = torch.einsum("nih,nchw->nciw", rows, pixels[image_index])
+        return torch.einsum("nciw,njw->ncij", pooled_rows, columns).to(features.dtype)
 
 
 def _axis_weights(start: Tensor, end: Tensor, length: int, cells: int) -> Tensor:

@@ -91,6 +91,13 @@ def test_half_precision_keeps_its_dtype() -> None:
     torch.testing.assert_close(half.float(), roi_align(features, boxes, index, 2), rtol=2e-2, atol=2e-2)
 
 
+def test_autocast_does_not_lower_the_precision() -> None:
+    features, boxes, index = torch.randn(1, 2, 5, 5), torch.tensor([[0.5, 0.5, 4.0, 4.0]]), torch.tensor([0])
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled = roi_align(features, boxes, index, 2)
+    assert torch.equal(pooled, roi_align(features, boxes, index, 2))
+
+
 def test_gradient_reaches_the_features() -> None:
     features = torch.randn(1, 1, 5, 5, dtype=torch.float32, requires_grad=True)
     roi_align(features, torch.tensor([[1.0, 1.0, 3.0, 3.0]]), torch.tensor([0]), 2).sum().backward()

@@ -1,6 +1,6 @@
 """Sine encodings of map cells and of coordinates (spec detector 6.2, 7, 10).
 
-All tables are float32, whatever the network's dtype, and computed for the size asked for.
+Everything is computed in float32, whatever the network's dtype, and for the size asked for.
 """
 
 import math
@@ -23,16 +23,19 @@ def encode_boxes(boxes: Tensor, width: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def encode_map(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """(1, channels, height, width) float32: the rows' encoding in the first half of the channels, the columns' in the
-    second. Cell i of n has the angle (i + 1) / (n + 1e-6) * 2 pi.
+def encode_map(
+    height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """(1, channels, height, width): the rows' encoding in the first half of the channels, the columns' in the second.
+
+    Cell i of n has the angle (i + 1) / (n + 1e-6) * 2 pi. Computed in float32, then cast.
     """
     # Cached tensors must be usable by autograd even if the first caller runs in inference mode.
     with torch.inference_mode(False), torch.no_grad():
         half = channels // 2
         rows = _encode_angles(_cell_angles(height, device), half).T[:, :, None].expand(half, height, width)
         columns = _encode_angles(_cell_angles(width, device), half).T[:, None, :].expand(half, height, width)
-        return torch.cat([rows, columns])[None]
+        return torch.cat([rows, columns])[None].to(dtype)
 
 
 def _cell_angles(length: int, device: torch.device) -> Tensor:

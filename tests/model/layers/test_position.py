@@ -33,8 +33,11 @@ def test_map_rows_first_then_columns() -> None:
     assert table[0, :, 1, 3].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_tables_stay_float32_and_accept_half_precision_values() -> None:
+def test_everything_is_computed_in_float32() -> None:
     assert encode_coordinates(torch.tensor([0.5], dtype=torch.bfloat16), 4).dtype == torch.float32
+    table = encode_map(40, 30, 8, CPU)
+    assert table.dtype == torch.float32
+    assert torch.equal(encode_map(40, 30, 8, CPU, torch.bfloat16), table.bfloat16())
 
 
 def test_a_table_made_in_inference_mode_serves_autograd() -> None:
