@@ -58,6 +58,13 @@ def test_classification_target_mixes_score_and_overlap():
     assert loss["loss_ce"].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_matched_query_that_misses_its_object_still_learns_one_percent():
+    predictions = predictions_from(torch.tensor([[[0.2, 0.2, 0.1, 0.1]]]), torch.zeros(1, 1, 1, requires_grad=True))
+    targets = pack_targets([torch.tensor([[0.8, 0.8, 0.1, 0.1]])])
+    ClassificationLoss(pos_weight=1.0)(predictions, targets, _matches((0, 0, 0)), ONE)["loss_ce"].backward()
+    assert predictions.logits.grad.item() == pytest.approx(0.5 - 0.01, rel=1e-5)
+
+
 def test_unmatched_queries_pay_cross_entropy_times_confidence_squared():
     targets = random_targets(1)
     predictions = predictions_from(targets.boxes[None].repeat(1, 2, 1), torch.tensor([[[-100.0], [1.0]]]))

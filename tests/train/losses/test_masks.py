@@ -87,6 +87,15 @@ def test_sampled_points_estimate_the_full_loss():
         assert sampled[name].item() == pytest.approx(full[name].item(), rel=0.05)
 
 
+def test_chunks_change_nothing_at_sampled_points():
+    case = _case()
+    values = []
+    for pixels in (2**23, 1):
+        torch.manual_seed(1)
+        values.append(_run(MaskLoss(num_sample_points=30, max_chunk_pixels=pixels), *case)[0])
+    assert values[0] == values[1]
+
+
 def test_sampled_points_prefer_uncertain_pixels():
     logits = torch.full((1, 8, 8), 10.0)
     logits[:, :, 4:] = -10.0

@@ -68,6 +68,16 @@ def test_layer_decay_multiplies_the_learning_rate_only():
     assert _values(groups, "weight_decay")["trunk.blocks.0.linear.weight"] == 0.5
 
 
+def test_a_class_does_not_stand_for_its_subclasses():
+    class OwnNorm(nn.LayerNorm):
+        pass
+
+    model = nn.ModuleDict({"plain": nn.LayerNorm(2), "own": OwnNorm(2)})
+    rules = [_rule(0.5), _rule(0.0, module_classes=["torch.nn.LayerNorm"])]
+    decay = _values(make_groups(model, {"lr": [_rule(1.0)], "weight_decay": rules}), "weight_decay")
+    assert decay == {"plain.weight": 0, "plain.bias": 0, "own.weight": 0.5, "own.bias": 0.5}
+
+
 def test_layers_come_in_the_order_of_their_sorted_names():
     groups = make_groups(_Model(), _options(), layer_decay=LayerDecay(value=0.5, apply_to="trunk"))
     firsts = [group.names[0] for group in groups if "blocks" in group.names[0] and "linear" in group.names[0]]
