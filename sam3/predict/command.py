@@ -118,7 +118,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output holds")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when an image failed")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (a GPU if there is one)")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: bf16 on CUDA, fp32 elsewhere")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="images read and written beside the network (4 with a GPU, else 1)"
