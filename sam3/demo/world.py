@@ -29,6 +29,7 @@ class World:
     image_sides: tuple[int, int] = (112, 160)  # smallest and largest width and height
     num_shapes: tuple[int, int] = (1, 3)  # fewest and most in one picture
     radii: tuple[float, float] = (0.13, 0.24)  # of the circle around a shape, as a share of the shorter side
+    max_tilt: float = 10.0  # degrees that a square or triangle leans at most, to either side
     empty_share: float = 0.05  # of pictures without any shape
 
     def __post_init__(self) -> None:
@@ -134,7 +135,7 @@ def _random_shape(world: World, rng: np.random.Generator, centre: tuple[float, f
         form=world.forms[rng.integers(len(world.forms))],
         centre=centre,
         radius=radius,
-        angle=0.0 if upright else rng.uniform(0, 2 * np.pi),
+        angle=0.0 if upright else np.radians(rng.uniform(-world.max_tilt, world.max_tilt)),
     )
 
 
