@@ -1,6 +1,7 @@
 """The command from arguments to files, on a small random model."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -229,3 +230,13 @@ def test_pictures_of_every_mode_are_processed(checkpoint, tmp_path):
         Image.new(mode, (20, 10)).save(path)
     arguments = ["--checkpoint", checkpoint, "--input", str(tmp_path / "photos"), "--output", str(tmp_path / "out")]
     assert main([*arguments, "--quiet", "--strict"]) == 0
+
+
+def test_the_guide_names_every_option_and_no_other(repository, capsys):
+    guide = (repository / "tools" / "BATCH_INFERENCE_README.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"--[a-z][a-z-]+", guide.split("## Small weight files")[0]))
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    options = set(re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert len(options) > 15
+    assert documented == options
