@@ -14,9 +14,7 @@ from pathlib import Path
 from tests.parity.report import print_table
 
 PARTS = ("tests.parity.training_losses", "tests.parity.training_data")
-NOT_COVERED = {
-    "trainer_artifacts.json": "needs a training run; tests/train/test_training_run.py makes one and compares"
-}
+NOT_COVERED = {"trainer_artifacts.json": "tests/train/test_training_run.py makes a run and compares it"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
