@@ -35,6 +35,11 @@ def test_chunk_size_is_bounded_by_bytes() -> None:
     assert lengths == [3, 3, 1]
 
 
+def test_one_half_is_outside() -> None:
+    logits = torch.tensor([0.0, 1e-3, -1e-3]).reshape(3, 1, 1).expand(3, 2, 2)
+    assert resize_masks(logits, (3, 3))[:, 1, 1].tolist() == [False, True, False]
+
+
 def test_inputs_are_not_changed() -> None:
     logits = torch.randn(2, 6, 6)
     before = logits.clone()

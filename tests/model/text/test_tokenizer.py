@@ -101,6 +101,7 @@ def test_a_prompt_that_is_no_text_is_refused(tokenizer: Tokenizer, bad: object) 
 
 def test_cleaning() -> None:
     assert clean("  A&amp;amp;B\n\t schÃ¶n ") == "a&b schön"
+    assert clean("<&amp;amp;") == "<&"  # ftfy leaves escapes alone beside a tag, so both unescapes are needed
 
 
 @pytest.mark.parametrize("where", ["elsewhere", "repository"])
