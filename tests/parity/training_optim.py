@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,17 @@ PATTERNS = {"vision_backbone": ["backbone.vision_backbone.*"], "language_backbon
 GROUP_NORMS = "segmentation_head.pixel_decoder.norms."
 
 
+def read_json(path: Path) -> Any:
+    """A JSON file, or its gzip-compressed form (``.json.gz``) where only that is there."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    with gzip.open(path.with_name(path.name + ".gz"), "rt", encoding="utf-8") as file:
+        return json.load(file)
+
+
 def check_schedules(path: Path) -> list[Row]:
     """Learning rates at single steps and along whole trainings of the reference."""
-    recorded = json.loads(path.read_text(encoding="utf-8"))
+    recorded = read_json(path)
     rows = []
     for case in recorded["direct"]:
         errors = [_lr_error(case["cfg"], *row) for row in case["rows"]]
@@ -60,7 +69,7 @@ def _short(settings: Mapping[str, Any]) -> str:
 
 def check_groups(path: Path) -> list[Row]:
     """The groups of the full model with and without segmentation head, and our model's parameter names."""
-    recorded = json.loads(path.read_text(encoding="utf-8"))
+    recorded = read_json(path)
     full, shapes = recorded["segmentation"], recorded["param_shapes"]
     groups = _groups_of(_skeleton(shapes), full["groups"])
     rows = [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.parity import training, training_losses
+from tests.parity.training_optim import read_json
 
 SELECTION = Path(__file__).resolve().parents[1] / "golden" / "training"
 
@@ -33,14 +34,14 @@ def test_everything(shared):
 def test_selection_is_part_of_everything(shared):
     everything = shared / "golden" / "training"
     for name in ("lr_schedule.json", "param_groups.json"):
-        assert _read(SELECTION / name) == _read(everything / name)
-    selected, recorded = _read(SELECTION / "losses.json"), _read(everything / "losses.json")
+        assert read_json(SELECTION / name) == read_json(everything / name)
+    selected, recorded = read_json(SELECTION / "losses.json"), read_json(everything / "losses.json")
     assert selected == {name: recorded[name] for name in selected}
 
 
 def test_a_wrong_value_is_a_miss(tmp_path):
     directory = shutil.copytree(SELECTION, tmp_path / "golden")
-    recorded = _read(directory / "losses.json")
+    recorded = read_json(directory / "losses.json")
     recorded["loss.boxes.o2m_indices"]["losses"]["loss_giou"] *= 1.0001
     recorded["match.v2.shipped"]["src_idx"][0] += 1
     recorded["loss.unheard_of"] = copy.deepcopy(recorded["loss.boxes.empty"])
@@ -55,7 +56,3 @@ def test_program_says_what_it_does_not_cover(capsys):
     printed = capsys.readouterr().out
     assert "not covered" in printed
     assert "loss.tbd_assoc: loss of tracked queries" in printed
-
-
-def _read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
