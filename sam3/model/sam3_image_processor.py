@@ -230,7 +230,7 @@ class Sam3Processor:
     def _entries(self, found: Detections) -> dict[str, Tensor | None]:
         masks, probabilities = found.masks, found.mask_probs
         if masks is not None and probabilities is None:
-            logger.info("masks_logits left out: %d masks of %d x %d pixels", *masks.shape)
+            logger.info("masks_logits left out (max_probability_bytes): %d masks of %d x %d pixels", *masks.shape)
         return {
             "boxes": found.boxes,
             "scores": found.scores,
@@ -242,12 +242,14 @@ class Sam3Processor:
 @contextmanager
 def _evaluation_mode(model: Sam3Image) -> Iterator[None]:
     """No dropout and no training queries, whatever mode the model is in."""
-    was_training = model.training
+    if not model.training:
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        model.train()
 
 
 def _cleared(state: State | None) -> State:
@@ -332,11 +334,14 @@ def _checked_threshold(threshold: float) -> float:
 
 
 def _checked_box(box: Sequence[float]) -> Tensor:
-    values = torch.as_tensor(box, dtype=torch.float32).flatten()
+    try:
+        values = torch.as_tensor(box, dtype=torch.float32).flatten()
+    except (TypeError, ValueError, RuntimeError):
+        values = torch.empty(0)
     if len(values) != 4 or not values.isfinite().all() or values[2:].min() < 0 or values.abs().max() > 2:
         raise UserError(
-            f"an example box is (cx, cy, w, h) in fractions of the image's size, got {values.tolist()}; "
-            "divide pixels by the width and the height"
+            f"an example box is (cx, cy, w, h) in fractions of the image's width and height, got {box!r}; "
+            "divide pixels by the image's size"
         )
     return values
 

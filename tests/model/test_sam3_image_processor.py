@@ -362,9 +362,9 @@ def test_bad_threshold(threshold: float, processor: Sam3Processor) -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [[0.1, 0.2, 0.3], [30, 40, 20, 10], [0.1, 0.1, -0.2, 0.1], [0.1, 0.1, 0.1, float("nan")]]
+    "box", [[0.1, 0.2, 0.3], [30, 40, 20, 10], [0.1, 0.1, -0.2, 0.1], [0.1, 0.1, 0.1, float("nan")], "left", None]
 )
-def test_bad_boxes(box: list[float], processor: Sam3Processor) -> None:
+def test_bad_boxes(box: object, processor: Sam3Processor) -> None:
     state = processor.set_image(PIXELS)
     with pytest.raises(UserError, match=r"an example box is \(cx, cy, w, h\)"):
         processor.add_geometric_prompt(box, True, state)
