@@ -38,14 +38,23 @@ class KillAtStep(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class StopAtStep(Callback):
-    """An exception after a step of the run: like a crash, within this process."""
+class Stop(Callback):
+    """An exception like a crash, within this process: after a step, at the end of an epoch, after its validation."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, at: str, number: int) -> None:
+        self.at, self.number = at, number
 
     def on_step_end(self, trainer, result) -> None:
-        if trainer.progress.steps == self.step:
+        self._stop("step", trainer.progress.steps)
+
+    def on_epoch_end(self, trainer, means) -> None:
+        self._stop("epoch", trainer.progress.epoch)
+
+    def on_validation_end(self, trainer, result) -> None:
+        self._stop("validation", trainer.progress.epoch)
+
+    def _stop(self, at: str, number: int) -> None:
+        if (at, number) == (self.at, self.number):
             raise KeyboardInterrupt
 
 

@@ -16,7 +16,6 @@ from tests.train.micro import SINGLE, assert_equal_weights, overrides, train, we
 
 EPOCHS = "scratch.max_epochs=3"  # of three steps
 SAVING = "checkpoint.save_every_steps=1"
-STOP = "trainer.callbacks=[{{_target_: tests.train.faults.{0}, step: {1}}}]"
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +40,18 @@ def assert_same_outcome(first, second):
 
 
 def test_crashes_at_different_places(one_class, uninterrupted, tmp_path):
-    for step, saving in ((5, []), (5, [SAVING]), (7, [SAVING])):
+    crashes = [  # where, with what saved, at which saved step
+        (("step", 2), [SAVING], 1),
+        (("step", 3), [], 1),  # not saved: the epoch's rest is done again
+        (("epoch", 1), [], 1),  # the epoch is in the log, but not in the rolling file
+        (("validation", 1), [], 3),  # so is the validation
+        (("step", 5), [SAVING], 4),
+    ]
+    for (at, number), saving, saved in crashes:
+        stop = f"trainer.callbacks=[{{_target_: tests.train.faults.Stop, at: {at}, number: {number}}}]"
         with pytest.raises(KeyboardInterrupt):
-            train(one_class, tmp_path, EPOCHS, *saving, STOP.format("StopAtStep", step))
-        # Stopped before the step was saved: without save_every_steps the whole epoch is done again.
-        saved = torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["progress"]["steps"]
-        assert saved == (step - 1 if saving else 3)
+            train(one_class, tmp_path, EPOCHS, *saving, stop)
+        assert torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["progress"]["steps"] == saved
     train(one_class, tmp_path, EPOCHS, SAVING)
     assert_same_outcome(uninterrupted, tmp_path)
 
@@ -64,7 +69,8 @@ def test_kill_9_at_random_moments(one_class, uninterrupted, tmp_path, repository
     """The command itself, killed twice: once right after a random step, once at a random moment."""
     rng = random.Random(os.urandom(8))
     step = rng.randint(1, 6)
-    killed = _start(repository, one_class, tmp_path, STOP.format("KillAtStep", step))
+    kill = f"trainer.callbacks=[{{_target_: tests.train.faults.KillAtStep, step: {step}}}]"
+    killed = _start(repository, one_class, tmp_path, kill)
     assert killed.wait(timeout=120) == -signal.SIGKILL
 
     running = _start(repository, one_class, tmp_path)

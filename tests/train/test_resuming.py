@@ -118,7 +118,7 @@ def test_another_model_shape_is_refused(one_class, finished, tmp_path):
 
 
 def test_changed_settings_are_named_and_a_new_order_begins_the_epoch_anew(one_class, tmp_path, sam3_log):
-    stop = "trainer.callbacks=[{_target_: tests.train.faults.StopAtStep, step: 5}]"
+    stop = "trainer.callbacks=[{_target_: tests.train.faults.Stop, at: step, number: 5}]"
     with pytest.raises(KeyboardInterrupt):
         train(one_class, tmp_path, "scratch.max_epochs=2", "checkpoint.save_every_steps=1", stop)
     train(one_class, tmp_path, "scratch.max_epochs=3", "scratch.train_batch_size=3", "scratch.lr_scale=0.2")
