@@ -59,6 +59,9 @@ def run_in_this_process(loaded: LoadedConfig) -> None:
         trainer = build_trainer(loaded, foundation)
         try:
             trainer.run()
+        except KeyboardInterrupt:
+            _log.warning("interrupted; the same command goes on from %s", trainer.checkpointer.last)
+            raise
         finally:
             trainer.log.close()
     finally:

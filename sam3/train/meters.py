@@ -83,17 +83,23 @@ class Pace:
 class LiveLine:
     """One line of the terminal that is written again and again; silent where there is no terminal."""
 
+    PERIOD = 0.1  # seconds
+
     def __init__(self, wanted: bool | str = "auto", stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
         self.enabled = self.stream.isatty() if wanted == "auto" else bool(wanted)
         self._last_shown = 0.0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a new text would be shown: at most ten times a second."""
+        return self.enabled and time.monotonic() - self._last_shown >= self.PERIOD
+
     def show(self, text: str) -> None:
-        """Replace the line, at most ten times a second."""
-        now = time.monotonic()
-        if not self.enabled or now - self._last_shown < 0.1:
+        """Replace the line, if it is due."""
+        if not self.is_due:
             return
-        self._last_shown = now
+        self._last_shown = time.monotonic()
         width = shutil.get_terminal_size().columns - 1
         self.stream.write("\r" + text[:width].ljust(width))
         self.stream.flush()

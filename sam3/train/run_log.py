@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam3.eval.prediction_file import read_predictions
+from sam3.train.checkpointing import BEST, LAST
 from sam3.train.logging_setup import Curves, JsonLines
 from sam3.train.meters import LiveLine, Pace, clock_text, memory_gb
 from sam3.train.prediction_images import choose_images, compare
@@ -50,7 +51,7 @@ class RunLog:
         ``log_scalar_frequency`` steps, the first one included."""
         progress = trainer.progress
         self.pace.update(step_seconds, result.images)
-        if self.live.enabled:
+        if self.live.is_due:
             self.live.show(self._line(trainer))
         if progress.step_in_epoch % self.settings.log_freq == 0 or progress.step_in_epoch == len(trainer.train_loader):
             self.live.clear()
@@ -126,6 +127,21 @@ class RunLog:
             is_new,
             result.summary(),
         )
+
+    def finished(self, trainer: "Trainer") -> None:
+        """The last words: how good it is, where it is, what comes next."""
+        progress, folder = trainer.progress, trainer.checkpointer.folder
+        _log.info("trained %d epochs in %s", progress.epoch, clock_text(progress.seconds))
+        if progress.best_epoch is not None:
+            _log.info(
+                "best %s %.3f after epoch %d: %s",
+                progress.metric_name,
+                progress.best_metric,
+                progress.best_epoch,
+                folder / BEST,
+            )
+        used = folder / (LAST if progress.best_epoch is None else BEST)
+        _log.info("use it: sam3 predict --checkpoint %s --input IMAGES --output RESULTS", used)
 
     def _pictures(self, trainer: "Trainer", epoch: int) -> None:
         """The same validation images every time, ground truth left, predictions right."""

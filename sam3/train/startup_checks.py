@@ -63,18 +63,20 @@ def check_categories(train: Any, val: Any) -> None:
 
 
 def check_schedule_length(optim: OptimConfig, total_steps: int) -> None:
-    """A warning when a learning rate never reaches its configured value."""
-    for name, rule in optim.options.lr.items():
-        ramps = sum(rule.schedule.get(key, 0) for key in ("warmup_steps", "cooldown_steps"))
-        if total_steps < ramps:
-            _log.warning(
-                "the run has %d steps, fewer than the warm-up and cool-down of optim.options.lr.%s (%d): the learning "
-                "rate never reaches its configured value; lower scratch.scheduler_warmup and scheduler_cooldown or "
-                "train longer",
-                total_steps,
-                name,
-                ramps,
-            )
+    """A warning when learning rates never reach their configured values."""
+    ramps = {
+        name: sum(rule.schedule.get(key, 0) for key in ("warmup_steps", "cooldown_steps"))
+        for name, rule in optim.options.lr.items()
+    }
+    too_long = [name for name, steps in ramps.items() if steps > total_steps]
+    if too_long:
+        _log.warning(
+            "the run has %d steps, fewer than the warm-up and cool-down of optim.options.lr (%s: %d): learning rates "
+            "never reach their configured values; lower scratch.scheduler_warmup and scheduler_cooldown or train longer",
+            total_steps,
+            ", ".join(too_long),
+            max(ramps.values()),
+        )
 
 
 def check_free_disk(folder: Path, needed_bytes: int) -> None:

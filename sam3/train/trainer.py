@@ -105,6 +105,7 @@ class Trainer:
             self.train_epoch()
             result = self._finish_epoch()
         self.checkpointer.save_last(self.state)
+        self.log.finished(self)
         for callback in self.callbacks:
             callback.on_train_end(self)
         return result

@@ -98,7 +98,7 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
 
 def test_a_schedule_longer_than_the_run_is_worth_a_warning(one_class, tmp_path, sam3_log):
     foundation(one_class, tmp_path, "scratch.max_epochs=4", "scratch.scheduler_warmup=13")
-    assert "12 steps, fewer than the warm-up and cool-down of optim.options.lr.all (13)" in sam3_log.text
+    assert "12 steps, fewer than the warm-up and cool-down of optim.options.lr (all: 13)" in sam3_log.text
 
 
 def test_an_unknown_device_is_named(one_class, tmp_path):

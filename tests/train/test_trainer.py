@@ -1,5 +1,6 @@
 """The step: accumulation, clipping, freezing, what is skipped; and the order of events."""
 
+import io
 import logging
 
 import pytest
@@ -148,3 +149,17 @@ def test_the_log_says_where_the_run_is(one_class, tmp_path, caplog):
     lines = [record.getMessage() for record in caplog.records if "images/s" in record.getMessage()]
     assert [line.split(" | ")[0] for line in lines] == ["epoch 1/1 [2/3]", "epoch 1/1 [3/3]"]
     assert all(word in lines[0] for word in ("loss ", "loss_ce ", "GB", "ETA 00:00:0"))
+    assert f"best coco_eval_segm_AP 0.000 after epoch 1: {tmp_path / 'checkpoints' / 'best.pt'}" in caplog.text
+
+
+def test_the_live_line_shows_the_last_average_precision(one_class, tmp_path):
+    trainer = make_trainer(one_class, tmp_path, "scratch.max_epochs=2", "logging.live_line=true")
+    trainer.log.live.stream, trainer.log.live.PERIOD = io.StringIO(), 0
+    trainer.run()
+    shown = [text.strip() for text in trainer.log.live.stream.getvalue().split("\r") if text.strip()]
+    assert [text.split(" | ")[0] for text in shown if text.startswith("epoch 2/2")] == [
+        f"epoch 2/2 [{step}/3]" for step in (1, 2, 3)
+    ]
+    assert sum(text.startswith("validation [") for text in shown) == 2 * 3
+    assert not any("AP" in text for text in shown if text.startswith("epoch 1"))
+    assert trainer.log._line(trainer).split(" | ")[-2] == "AP 0.000"
