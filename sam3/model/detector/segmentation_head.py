@@ -1,12 +1,11 @@
 """Masks from queries and the image pyramid (spec detector 12.1)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam3.config import DetectorConfig
+from sam3.model.detector.pixel_decoder import PixelDecoder, SharedStage
 from sam3.model.layers.attention import MultiHeadAttention
-from sam3.model.layers.layer_list import LayerList
 from sam3.model.layers.mlp import MLP
 
 # Prompts are segmented in groups whose finest map stays below this many values (256 MiB in float32).
@@ -48,35 +47,50 @@ class SegmentationHead(nn.Module):
         Returns:
             Mask logits (P, Q, h, w) and semantic logits (P, 1, h, w) at the finest map's size.
         """
-        group = len(queries)
+        group, shared = len(queries), None
         if not torch.is_grad_enabled():
             group = max(1, min(group, MAX_GROUP_VALUES // pyramid[0][0].numel()))
+            if len(queries) > 2 * len(pyramid[0]):
+                shared = self.pixel_decoder.share(pyramid[-1].shape[-2:], pyramid[:-1])
         parts = zip(*(x.split(group) for x in (image_index, memory, prompt, prompt_mask, queries)), strict=True)
-        masks, semantic = zip(*(self._segment(pyramid, *part) for part in parts), strict=True)
+        masks, semantic = zip(*(self._segment(pyramid, shared, *part) for part in parts), strict=True)
         return (masks[0], semantic[0]) if len(masks) == 1 else (torch.cat(masks), torch.cat(semantic))
 
     def _segment(
         self,
         pyramid: list[Tensor],
+        shared: list[SharedStage] | None,
         image_index: Tensor,
         memory: Tensor,
         prompt: Tensor,
         prompt_mask: Tensor,
         queries: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        pixels = self.embed_pixels(pyramid, image_index, memory, prompt, prompt_mask)
+        pixels = self.embed_pixels(pyramid, image_index, memory, prompt, prompt_mask, shared=shared)
         return self._instance_masks(queries, pixels), self.semantic_seg_head(pixels)
 
     def embed_pixels(
-        self, pyramid: list[Tensor], image_index: Tensor, memory: Tensor, prompt: Tensor, prompt_mask: Tensor
+        self,
+        pyramid: list[Tensor],
+        image_index: Tensor,
+        memory: Tensor,
+        prompt: Tensor,
+        prompt_mask: Tensor,
+        *,
+        shared: list[SharedStage] | None = None,
     ) -> Tensor:
-        """(P, C, h, w) at the finest map's size: the memory, once more told the prompt, then upsampled."""
+        """(P, C, h, w) at the finest map's size: the memory, once more told the prompt, then upsampled.
+
+        ``shared`` holds what was computed once per image, if prompts outnumber the images.
+        """
         attended = self.cross_attend_prompt(self.cross_attn_norm(memory), prompt, key_mask=prompt_mask)
         coarsest = (memory + attended).transpose(1, 2).unflatten(2, pyramid[-1].shape[-2:])
-        maps = pyramid[:-1]
+        if shared is not None:
+            return self.pixel_decoder.forward_shared(coarsest, shared, image_index)
+        finer = pyramid[:-1]
         if len(pyramid[0]) > 1:
-            maps = [level[image_index] for level in maps]
-        return self.pixel_decoder([*maps, coarsest])
+            finer = [level[image_index] for level in finer]
+        return self.pixel_decoder(coarsest, finer)
 
     def _instance_masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
         """(P, Q, C), (P, C, h, w) -> (P, Q, h, w).
@@ -88,30 +102,6 @@ class SegmentationHead(nn.Module):
         weight, bias = self.instance_seg_head.weight.flatten(1), self.instance_seg_head.bias
         masks = torch.baddbmm((embeddings @ bias)[..., None], embeddings @ weight, pixels.flatten(2))
         return masks.unflatten(2, pixels.shape[-2:])
-
-
-class PixelDecoder(nn.Module):
-    """Coarse to fine: upsample, add the finer map, convolve.
-
-    The released file holds one stage more than there are finer maps; it is kept and never used.
-    """
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        width, stages = config.d_model, config.pixel_decoder_stages
-        self.conv_layers = LayerList(nn.Conv2d(width, width, 3, padding=1) for _ in range(stages))
-        self.norms = nn.ModuleList(nn.GroupNorm(config.group_norm_groups, width) for _ in range(stages))
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """(P or 1, C, h, w) maps, fine to coarse -> (P, C, h, w) at the finest size."""
-        x = maps[-1]
-        for stage, finer in enumerate(reversed(maps[:-1])):
-            x = self.conv_layers.run(self._stage, stage, x, finer)
-        return x
-
-    def _stage(self, stage: int, x: Tensor, finer: Tensor) -> Tensor:
-        x = finer + F.interpolate(x, size=finer.shape[-2:], mode="nearest")
-        return F.relu(self.norms[stage](self.conv_layers[stage](x)))
 
 
 class MaskPredictor(nn.Module):

@@ -17,7 +17,7 @@ def head(model: Sam3Image) -> SegmentationHead:
 def inputs(num_images: int = 2) -> tuple[list[Tensor], Tensor, Tensor, Tensor, Tensor]:
     """Pyramid, memory, prompt, mask, queries for three prompts."""
     generator = torch.Generator().manual_seed(0)
-    pyramid = [torch.randn(num_images, 32, size, size + 1, generator=generator) for size in (8, 4, 2)]
+    pyramid = [torch.randn(num_images, 32, size, size * 3 // 2, generator=generator) for size in (8, 4, 2)]
     memory = torch.randn(3, 6, 32, generator=generator)
     prompt = torch.randn(3, 5, 32, generator=generator)
     mask = torch.zeros(3, 5, dtype=torch.bool)
@@ -30,7 +30,7 @@ def test_masks_are_products_of_both_embeddings(head: SegmentationHead) -> None:
     masks, semantic = head(pyramid, INDEX, memory, prompt, mask, queries)
     pixels = head.embed_pixels(pyramid, INDEX, memory, prompt, mask)
     expected = torch.einsum("pqc,pchw->pqhw", head.mask_predictor(queries), head.instance_seg_head(pixels))
-    assert masks.shape == (3, 4, 8, 9)
+    assert masks.shape == (3, 4, 8, 12)
     torch.testing.assert_close(masks, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(semantic, head.semantic_seg_head(pixels))
 
@@ -56,8 +56,8 @@ def test_one_image_serves_all_prompts(head: SegmentationHead) -> None:
 def test_no_prompts(head: SegmentationHead) -> None:
     pyramid, *rest = inputs()
     masks, semantic = head(pyramid, INDEX[:0], *(x[:0] for x in rest))
-    assert masks.shape == (0, 4, 8, 9)
-    assert semantic.shape == (0, 1, 8, 9)
+    assert masks.shape == (0, 4, 8, 12)
+    assert semantic.shape == (0, 1, 8, 12)
 
 
 def test_the_unused_stage_gets_no_gradient(head: SegmentationHead) -> None:
