@@ -72,7 +72,7 @@ def check_schedule_length(optim: OptimConfig, total_steps: int) -> None:
     if too_long:
         _log.warning(
             "the run has %d steps, fewer than the warm-up and cool-down of optim.options.lr (%s: %d): learning rates "
-            "never reach their configured values; lower scratch.scheduler_warmup and scheduler_cooldown or train longer",
+            "never reach their configured values; lower scratch.scheduler_warmup and _cooldown or train longer",
             total_steps,
             ", ".join(too_long),
             max(ramps.values()),

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sam3.arguments import CommandParser
-from sam3.errors import run_command
+from sam3.errors import UserError, run_command
 
 # Short flags and the keys they set.
 FLAGS = {
@@ -52,15 +52,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_intermixed_args(given) if given else parser.parse_args(given)
     flags = {key: getattr(arguments, name) for name, key in FLAGS.items() if getattr(arguments, name) is not None}
-    # Imported here so that --help does not wait for torch.
-    from sam3.train.config_loading import load_config
-    from sam3.train.launcher import launch
-
     if "submitit.use_cluster" in flags:
         flags["submitit.use_cluster"] = str(bool(flags["submitit.use_cluster"])).lower()
-    loaded = load_config(arguments.config, [*arguments.overrides, *(f"{k}={v}" for k, v in flags.items())])
-    launch(loaded, dry_run=arguments.dry_run)
+    _run(arguments.config, [*arguments.overrides, *(f"{k}={v}" for k, v in flags.items())], dry_run=arguments.dry_run)
     return 0
+
+
+def _run(config: str, overrides: Sequence[str], *, dry_run: bool) -> None:
+    # Imported here so that --help does not wait for torch.
+    try:
+        from sam3.train.config_loading import load_config
+        from sam3.train.launcher import launch
+    except ModuleNotFoundError as error:
+        if error.name not in ("hydra", "omegaconf"):
+            raise
+        raise UserError(f"training needs the package {error.name}: pip install -e '.[train]'") from error
+    launch(load_config(config, overrides), dry_run=dry_run)
 
 
 if __name__ == "__main__":

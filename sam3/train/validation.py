@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sam3.data.loader import Loader
 from sam3.eval import prediction_file
 from sam3.eval.coco_ap import CocoAp, coco_ap
 from sam3.model.postprocess import detections
-from sam3.structures import Batch, DetectorOutput, to_device
+from sam3.structures import Batch, Detections, DetectorOutput, QueryPredictions, to_device
 from sam3.train.meters import LiveLine, RunningMeans
 from sam3.train.reproducibility import untouched_randomness
 from sam3.train.schema import ValidationConfig
@@ -144,21 +144,33 @@ class Validator:
             yield batch, model(batch)
 
     def _records(self, batch: Batch, output: DetectorOutput) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """COCO records of every prompt of the batch."""
-        found = detections(
-            output,
-            original_sizes=[(height, width) for height, width in batch.origin.original_sizes.tolist()],
+        """COCO records of every prompt of the batch; the large masks of one prompt at a time."""
+        for prompt in range(batch.num_prompts):
+            found = to_device(self._detections(batch, output, prompt), "cpu")
+            origin = {
+                "image_id": int(batch.origin.image_ids[prompt]),
+                "category_id": int(batch.origin.category_ids[prompt]),
+            }
+            yield "bbox", prediction_file.box_records(found, **origin)
+            if self.with_masks:
+                yield "segm", prediction_file.mask_records(found, **origin)
+
+    def _detections(self, batch: Batch, output: DetectorOutput, prompt: int) -> Detections:
+        """The best of one prompt, at the size of the image file."""
+        every = output.one_to_one
+        one = {
+            f.name: None if (value := getattr(every, f.name)) is None else value[prompt : prompt + 1]
+            for f in fields(every)
+        }
+        height, width = batch.origin.original_sizes[prompt].tolist()
+        return detections(
+            DetectorOutput(QueryPredictions(**one)),
+            original_sizes=[(height, width)],
             score_threshold=-1.0,
             max_detections=self.settings.max_detections,
             with_masks=self.with_masks,
             use_presence=self.settings.use_presence,
-        )
-        origins = zip(batch.origin.image_ids.tolist(), batch.origin.category_ids.tolist(), strict=True)
-        for one, (image_id, category_id) in zip(found, origins, strict=True):
-            one = to_device(one, "cpu")
-            yield "bbox", prediction_file.box_records(one, image_id=image_id, category_id=category_id)
-            if self.with_masks:
-                yield "segm", prediction_file.mask_records(one, image_id=image_id, category_id=category_id)
+        )[0]
 
     def _measure(self, iou_type: str, records: list[dict[str, Any]]) -> CocoAp:
         kept = prediction_file.keep_best_per_image(records, self.settings.max_detections)

@@ -1,5 +1,8 @@
 """Records, the per-image cap, and the file on disk."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -90,3 +93,8 @@ def test_records_must_fit_the_ground_truth():
     prediction_file.check_against([{"image_id": 1, "category_id": 4}], truth)
     with pytest.raises(DataError, match="category_id 5; the ground truth has 1: 4"):
         prediction_file.check_against([{"image_id": 1, "category_id": 5}], truth)
+
+
+def test_measuring_needs_no_torch():
+    code = "import sys, sam3.eval.coco_ap, sam3.eval.prediction_file; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sam3.errors import ConfigError, run_command
+from sam3.errors import ConfigError, UserError, run_command
 from sam3.train.train import main
 from tests.train.micro import SINGLE, overrides
 
@@ -59,3 +59,13 @@ def test_exit_codes(one_class, tmp_path, capsys):
         main(["-c", SINGLE, "--dry-rum"])
     assert finished.value.code == 2
     assert "did you mean --dry-run" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sam3.train.config_loading", None)
+    with pytest.raises(ModuleNotFoundError):  # a defect of ours keeps its traceback
+        main(["-c", SINGLE])
+    monkeypatch.delitem(sys.modules, "sam3.train.config_loading")
+    monkeypatch.setitem(sys.modules, "omegaconf", None)
+    with pytest.raises(UserError, match=r"needs the package omegaconf: pip install -e '.\[train\]'"):
+        main(["-c", SINGLE])
