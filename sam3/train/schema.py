@@ -46,6 +46,7 @@ class ScratchConfig:
     max_ann_per_img: int = 200  # images with more objects of a phrase are left out of training
     max_masks_per_img: int | None = None  # at most so many pairs of a prompt enter the mask loss; null = all
     include_negatives: bool = True  # train phrases that are absent from the image, too
+    max_negatives_per_img: int | None = None  # at most so many of them an image, drawn anew each time; null = all
     norm_mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
     norm_std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
     gradient_accumulation_steps: int = 1  # parts a batch is worked off in

@@ -60,3 +60,18 @@ class RemoveCrowdedQueries:
 
     def __call__(self, sample: Sample, rng: random.Random) -> Sample:
         return keep_queries(sample, [q for q in sample.queries if len(q.object_indices) <= self.max_objects])
+
+
+@dataclass(frozen=True)
+class SampleNegatives:
+    """Keep at most ``max_negatives`` randomly chosen queries whose phrase is absent, and all positive ones.
+
+    With many classes almost every query of an image is a negative; a few of them teach as much for less memory.
+    """
+
+    max_negatives: int
+
+    def __call__(self, sample: Sample, rng: random.Random) -> Sample:
+        negatives = [index for index, query in enumerate(sample.queries) if not query.object_indices]
+        dropped = set(negatives) - set(rng.sample(negatives, min(self.max_negatives, len(negatives))))
+        return keep_queries(sample, [q for index, q in enumerate(sample.queries) if index not in dropped])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sam3.data.transforms.compose import Compose, Transform
-from sam3.data.transforms.filters import RemoveCrowdedQueries, RemoveCrowds, RemoveEmptyObjects
+from sam3.data.transforms.filters import RemoveCrowdedQueries, RemoveCrowds, RemoveEmptyObjects, SampleNegatives
 from sam3.data.transforms.geometric import Normalize, PadToSize, RandomHorizontalFlip, RandomResize, resize_scales
 from sam3.data.transforms.prompts import JitterInputBoxes, TextToVisual
 
@@ -21,6 +21,7 @@ def finetune(
     visual_probability: float = 0.0,
     hflip_prob: float = 0.0,
     max_ann_per_img: int = 200,
+    max_negatives: int | None = None,
 ) -> Compose:
     """Training: square resize to a random scale, padded to ``resolution`` at a random place.
 
@@ -32,6 +33,8 @@ def finetune(
         visual_probability: share of the positive queries that ask by example box instead of by word.
         hflip_prob: 0 by default, because phrases know left and right.
         max_ann_per_img: queries with more objects in one image are left out.
+        max_negatives: most absent phrases asked of one image, drawn anew each time; None = all of them. At
+            least 1 when images may have no object, or these images are unusable.
     """
     return Compose(
         [
@@ -44,6 +47,7 @@ def finetune(
             RemoveEmptyObjects(),
             Normalize(tuple(mean), tuple(std)),
             RemoveCrowdedQueries(max_ann_per_img),
+            *([] if max_negatives is None else [SampleNegatives(max_negatives)]),
         ]
     )
 

@@ -10,6 +10,7 @@ from sam3.data.transforms.filters import (
     RemoveCrowdedQueries,
     RemoveCrowds,
     RemoveEmptyObjects,
+    SampleNegatives,
     keep_objects,
     keep_queries,
 )
@@ -67,3 +68,20 @@ def test_no_objects_and_no_masks():
     result = keep_objects(make_sample(BOXES, QUERIES, masks=None), [True, False, False, True])
     assert result.objects.masks is None
     assert torch.equal(result.objects.boxes, torch.tensor(BOXES).float()[[0, 3]])
+
+
+def test_negatives_are_sampled_and_positives_stay():
+    absent = [Query(name, 3 + index, ()) for index, name in enumerate("cdef")]
+    sample = make_sample(BOXES, [*QUERIES[:2], *absent])
+    drawn = [[q.phrase for q in SampleNegatives(2)(sample, random.Random(seed)).queries] for seed in range(40)]
+    assert all(phrases[:2] == ["a", "b"] and len(phrases) == 4 for phrases in drawn)
+    assert {phrase for phrases in drawn for phrase in phrases[2:]} == set("cdef")
+    assert len(SampleNegatives(9)(sample, random.Random(0)).queries) == 6
+    assert [q.phrase for q in SampleNegatives(0)(sample, random.Random(0)).queries] == ["a", "b"]
+
+
+def test_an_image_without_objects_needs_a_negative():
+    empty = make_sample([], [Query("a", 1, ())])
+    assert len(SampleNegatives(1)(empty, random.Random(0)).queries) == 1
+    with pytest.raises(UnusableSample):
+        SampleNegatives(0)(empty, random.Random(0))
