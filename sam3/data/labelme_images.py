@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from sam3.data.labelme_reader import LabelmeFile, read_image_data
 from sam3.errors import DataError
-from sam3.io.images import IMAGE_SUFFIXES
+from sam3.io.images import IMAGE_SUFFIXES, reason_unreadable
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 = upright, 2 to 8 = to be turned or mirrored
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp", "TIFF": ".tif"}
@@ -88,7 +88,7 @@ def find_image_file(annotation: LabelmeFile) -> Path:
             return folder / candidate
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     for image in images:
-        if _comparable(image.name) == _comparable(PurePosixPath(as_posix).name):
+        if comparable_name(image.name) == comparable_name(PurePosixPath(as_posix).name):
             return image
     for image in images:
         if image.stem == annotation.path.stem:
@@ -108,7 +108,7 @@ def _inspect(file: Path, data: bytes, *, embedded_as: str | None = None) -> Sour
             image.load()  # decodes every pixel: a truncated file shows itself here
             width, height = (ImageOps.exif_transpose(image) if is_turned else image).size
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise DataError(f"{called} cannot be read as an image: {error}") from None
+        raise DataError(f"{called} cannot be read as an image: {reason_unreadable(error)}") from None
     return SourceImage(
         file=file,
         is_embedded=embedded_as is not None,
@@ -144,7 +144,8 @@ def _write_turned(data: bytes, path: Path) -> None:
         upright.save(path, icc_profile=image.info.get("icc_profile"), exif=b"", **options)
 
 
-def _comparable(name: str) -> str:
+def comparable_name(name: str) -> str:
+    """One form for names that some file system takes for the same: upper and lower case, forms of Unicode."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

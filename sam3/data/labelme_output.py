@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import tempfile
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sam3.data.labelme_images import SourceImage
+from sam3.data.labelme_images import SourceImage, comparable_name
 from sam3.data.labelme_shapes import Instance
 from sam3.errors import DataError
 from sam3.io.files import write_json
@@ -116,28 +115,24 @@ def unique_names(images: Sequence[ConvertedImage]) -> list[str]:
     A name that occurs once stays; of equal ones each gets its sub-folders in front (``a/b/x.jpg`` becomes
     ``a_b_x.jpg``), and a number at the end if that is taken, too.
     """
-    occurrences = Counter(_comparable(image.source.name) for image in images)
+    occurrences = Counter(comparable_name(image.source.name) for image in images)
     taken = {name for name, count in occurrences.items() if count == 1}
     names = []
     for image in images:
         name = image.source.name
-        if occurrences[_comparable(name)] > 1:
+        if occurrences[comparable_name(name)] > 1:
             name = _free_name("_".join([*PurePosixPath(image.key).parts[:-1], name]), taken)
-            taken.add(_comparable(name))
+            taken.add(comparable_name(name))
         names.append(name)
     return names
 
 
 def _free_name(name: str, taken: set[str]) -> str:
     path, candidate, number = PurePosixPath(name), name, 1
-    while _comparable(candidate) in taken:
+    while comparable_name(candidate) in taken:
         number += 1
         candidate = f"{path.stem}_{number}{path.suffix}"
     return candidate
-
-
-def _comparable(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _files_of_dataset(folder: Path) -> set[Path]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from sam3.data.labelme_reader import LabelmeShape, decode_base64
 from sam3.errors import DataError
+from sam3.io.images import reason_unreadable
 from sam3.ops import rle
 from sam3.ops.polygons import (
     circle_outline,
@@ -163,4 +164,4 @@ def _read_mask(shape: LabelmeShape) -> np.ndarray:
             single_band = image if len(image.getbands()) == 1 else image.convert("L")
             return np.asarray(single_band) != 0
     except Exception as error:  # decoders raise almost anything on damaged data
-        raise DataError(f"{shape}: 'mask' is not a readable PNG ({error})") from None
+        raise DataError(f"{shape}: 'mask' is not a readable PNG: {reason_unreadable(error)}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam3.errors import DataError
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 ImageLike: TypeAlias = "Image.Image | np.ndarray | Tensor"
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 _CHANNELS = (1, 2, 3, 4)  # grey, grey + alpha, RGB, RGB + alpha
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """The picture in a file as an upright RGB image (EXIF orientation applied).
+    """The picture in a file as an upright RGB image (EXIF orientation applied); of an animation, its first frame.
 
     Raises:
         DataError: the file is missing, no picture, or damaged; the message names it.
@@ -35,7 +35,14 @@ def open_image(path: str | Path) -> Image.Image:
         with Image.open(path) as image:
             return to_rgb_image(image)
     except Exception as error:  # decoders raise almost anything on damaged files
-        raise DataError(f"image '{path}' cannot be read: {error}") from error
+        raise DataError(f"image '{path}' cannot be read: {reason_unreadable(error)}") from error
+
+
+def reason_unreadable(error: Exception) -> str:
+    """What a decoder complained about, without the file name or memory address that Pillow puts into its messages."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it holds no picture in a known format"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def to_rgb_image(image: ImageLike) -> Image.Image:

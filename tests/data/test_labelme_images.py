@@ -148,8 +148,11 @@ def test_damaged_images_are_named(tmp_path):
         with pytest.raises(DataError, match="image 'a.jpg' cannot be read as an image"):
             load(json_path)
     embedded = write_pair(tmp_path, "b.jpg", [], imageData=base64.b64encode(whole[:100]).decode())
-    with pytest.raises(DataError, match="'imageData' cannot be read as an image"):
+    with pytest.raises(DataError, match="'imageData' cannot be read as an image: [^<]*$"):  # no memory address
         load(embedded)
+    no_picture = write_pair(tmp_path, "c.jpg", [], imageData=base64.b64encode(b"text").decode())
+    with pytest.raises(DataError, match="'imageData' cannot be read as an image: it holds no picture"):
+        load(no_picture)
 
 
 @pytest.mark.parametrize("keys", [{"imageHeight": 47}, {"imageWidth": 65}, {"imageHeight": 64, "imageWidth": 48}])

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sam3.errors import DataError
-from sam3.io.images import image_size, open_image, to_rgb_image
+from sam3.io.images import IMAGE_SUFFIXES, image_size, open_image, to_rgb_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -137,6 +137,16 @@ def test_what_is_no_picture_is_refused(bad: object, message: str) -> None:
         to_rgb_image(bad)
 
 
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "bewegt.gif"
+    frames = [Image.new("P", (9, 6), color) for color in (0, 1)]
+    for frame in frames:
+        frame.putpalette([200, 30, 40, 0, 0, 255])
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert path.suffix in IMAGE_SUFFIXES
+    assert np.array_equal(pixels(open_image(path)), np.broadcast_to(np.uint8([200, 30, 40]), (6, 9, 3)))
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = tmp_path / "ganz.png"
     Image.fromarray(RGB).save(whole)
@@ -147,8 +157,9 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     empty = tmp_path / "leer.jpg"
     empty.touch()
     for path in (half, text, empty):
-        with pytest.raises(DataError, match=f"{path.name}' cannot be read"):
+        with pytest.raises(DataError, match=f"{path.name}' cannot be read: ") as caught:
             open_image(path)
+        assert str(caught.value).count(path.name) == 1
     with pytest.raises(DataError, match="does not exist"):
         open_image(tmp_path / "nirgends.png")
     with pytest.raises(DataError, match="is a folder"):
