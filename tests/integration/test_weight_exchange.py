@@ -15,7 +15,7 @@ from sam3.model_builder import build_sam3_image_model
 from tests.small_checkpoint import RESOLUTION, small_config
 
 IMAGES = torch.rand(1, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(0)) * 2 - 1
-TOKENS = torch.tensor([[49406, 736, 1615, 49407] + [0] * 28])
+TOKENS = torch.tensor([[49406, 736, 1615, 49407] + [0] * 12])
 
 
 def small_model(*, second_neck: bool, seed: int) -> Sam3Image:

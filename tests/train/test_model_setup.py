@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from sam3.config import tiny
 from sam3.errors import ConfigError, UserError
 from sam3.train.config_loading import conf_folder, load_config
 from sam3.train.model_setup import build_model, freeze, model_config
@@ -18,7 +19,7 @@ def settings(*extra):
 def test_overrides_change_the_preset_and_nothing_else():
     config = model_config(ModelSettings(preset="tiny", overrides={"detector": {"num_queries": 5}}, resolution=112))
     assert config.detector.num_queries == 5
-    assert config.detector.d_model == 64
+    assert config.detector.d_model == tiny().detector.d_model
     assert config.vision.embed_dim == 64
     with pytest.raises(ConfigError, match="unknown key model.detector.queries"):
         model_config(ModelSettings(preset="tiny", overrides={"detector": {"queries": 5}}, resolution=112))
