@@ -32,6 +32,7 @@ def trace(model: Sam3Image, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     with _record_layers(model, found):
         image = model.encode_image(inputs["images"])
+        _run_unused_blocks(model, found["vit.out"])
         text = model.encode_tokens(inputs["token_ids"])
         output = model.ground(image, text, image_index=image_index, phrase_index=phrase_index, prompt=prompt)
     found |= _image_names(model, found["vit.out"], image) | _text_names(text) | _output_names(output)
@@ -44,6 +45,14 @@ def trace(model: Sam3Image, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     if model.segmentation_head is not None:
         found |= _segmentation_names(model, image, image_index, output, tokens, mask)
     return found
+
+
+def _run_unused_blocks(model: Sam3Image, trunk_map: Tensor) -> None:
+    """The reference computes, and the golden files record, blocks behind the last global one, too."""
+    trunk = model.backbone.vision_backbone.trunk
+    tokens = trunk_map.permute(0, 2, 3, 1)
+    for block in trunk.blocks[trunk.num_used_blocks :]:
+        tokens = block(tokens)
 
 
 class _record_layers:
@@ -151,4 +160,6 @@ def _segmentation_names(
 
 def _output_names(output: DetectorOutput) -> dict[str, Tensor]:
     found = {f"out.{name}": value for name, value in output.to_dict().items() if isinstance(value, Tensor)}
+    for name in ("out.encoder_hidden_states", "out.presence_feats"):
+        found[name] = found[name].transpose(0, 1)
     return found | {"out.final_scores": output.scores}

@@ -1,5 +1,7 @@
 """The image trunk: a plain ViT with windowed attention and a few global blocks (spec detector 5)."""
 
+from itertools import islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,12 +29,13 @@ class ViT(nn.Module):
             Block(config, is_global=index in config.global_blocks, drop_path=config.drop_path_rate * index / last)
             for index in range(config.depth)
         )
+        self.num_used_blocks = 1 + max(config.global_blocks)  # nothing reads what would follow the last global one
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised -> (B, D, H / patch, W / patch)."""
         x = self.patch_embed(images)
         x = self.ln_pre(x + self._absolute_positions(*x.shape[1:3]))
-        for block in self.blocks:
+        for block in islice(self.blocks, self.num_used_blocks):
             x = self.blocks.run(block, x)
         return x.permute(0, 3, 1, 2)
 
