@@ -6,6 +6,7 @@ S prompt tokens, C channels, H and W height and width. Everything is batch first
 Boxes are ``(cx, cy, w, h)`` in [0, 1] of the (padded) input image unless the name says ``xyxy``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,15 +15,23 @@ from torch import Tensor
 
 _T = TypeVar("_T")
 
+VISUAL_PHRASE = "visual"  # the text that accompanies example boxes when nothing is said
+
+
+def map_tensors(value: _T, change: Callable[[Tensor], Tensor]) -> _T:
+    """Copy of a dataclass of this module with ``change`` made to every tensor, also inside dataclasses and lists."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, list):
+        return [map_tensors(item, change) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: map_tensors(getattr(value, f.name), change) for f in fields(value)})
+    return value
+
 
 def to_device(value: _T, device: torch.device | str, *, non_blocking: bool = False) -> _T:
-    """Copy of a dataclass of this module (nested ones included) with every tensor on ``device``."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=non_blocking)
-    if is_dataclass(value) and not isinstance(value, type):
-        moved = {f.name: to_device(getattr(value, f.name), device, non_blocking=non_blocking) for f in fields(value)}
-        return replace(value, **moved)
-    return value
+    """Copy of a dataclass of this module with every tensor on ``device``."""
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
 
 @dataclass
@@ -118,6 +127,23 @@ class QueryPredictions:
     presence_logits: Tensor | None = None  # (P, 1); None for one-to-many queries
     masks: Tensor | None = None  # (P, Q, h, w) logits; only on the last layer
 
+    def scores(self, *, use_presence: bool = True) -> Tensor:
+        """(P, Q) float32 in [0, 1]: class probability, times presence probability where there is one."""
+        scores = self.logits.squeeze(-1).float().sigmoid()
+        if use_presence and self.presence_logits is not None:
+            scores = scores * self.presence_logits.float().sigmoid()
+        return scores
+
+    def select(self, prompts: slice, queries: slice = slice(None)) -> "QueryPredictions":
+        """Views of some queries of some prompts."""
+        return QueryPredictions(
+            logits=self.logits[prompts, queries],
+            boxes=self.boxes[prompts, queries],
+            boxes_xyxy=self.boxes_xyxy[prompts, queries],
+            presence_logits=None if self.presence_logits is None else self.presence_logits[prompts],
+            masks=None if self.masks is None else self.masks[prompts, queries],
+        )
+
     def to_dict(self, suffix: str = "") -> dict[str, Tensor]:
         """The names of ``spec/detector.md`` 12.2."""
         named = {"pred_logits": self.logits, "pred_boxes": self.boxes, "pred_boxes_xyxy": self.boxes_xyxy}
@@ -147,10 +173,8 @@ class DetectorOutput:
 
     @property
     def scores(self) -> Tensor:
-        """(P, Q) final confidence in [0, 1]: class probability times presence probability."""
-        presence = self.one_to_one.presence_logits
-        scores = self.one_to_one.logits.squeeze(-1).sigmoid()
-        return scores if presence is None else scores * presence.sigmoid()
+        """(P, Q) float32, final confidence in [0, 1]; see :meth:`QueryPredictions.scores`."""
+        return self.one_to_one.scores()
 
     def to_dict(self) -> dict[str, Any]:
         """The names of ``spec/detector.md`` 12.2 (batch first; without the bulky ``prev_encoder_out``)."""

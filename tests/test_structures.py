@@ -50,9 +50,25 @@ def test_to_device_moves_nested_tensors_and_keeps_the_rest():
     assert output.one_to_one.logits.device.type == "cpu"
 
 
+def test_tensors_inside_lists_are_moved_too():
+    output = DetectorOutput(one_to_one=predictions(), aux_one_to_one=[predictions()])
+    assert to_device(output, "meta").aux_one_to_one[0].boxes.device.type == "meta"
+
+
+def test_select_views_some_queries_of_some_prompts():
+    masks, presence = torch.rand(2, 3, 4, 4), torch.rand(2, 1)
+    every = predictions(masks=masks, presence_logits=presence)
+    some = every.select(slice(1, 2), slice(0, 2))
+    assert torch.equal(some.boxes, every.boxes[1:, :2])
+    assert torch.equal(some.masks, masks[1:, :2])
+    assert torch.equal(some.presence_logits, presence[1:])
+    assert predictions().select(slice(0, 1)).masks is None
+
+
 def test_scores_multiply_class_and_presence_probability():
     one = predictions(prompts=1, presence_logits=torch.tensor([[0.0]]))
     assert DetectorOutput(one_to_one=one).scores.tolist() == [[0.25] * 3]
+    assert one.scores(use_presence=False).tolist() == [[0.5] * 3]
     assert DetectorOutput(one_to_one=predictions(prompts=1)).scores.tolist() == [[0.5] * 3]
 
 

@@ -6,9 +6,9 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing.context import BaseContext
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sam3.data.collate import collate
 from sam3.data.samples import Sample
 from sam3.errors import ConfigError, DataError, UserError
-from sam3.structures import Batch
+from sam3.structures import Batch, map_tensors
 
 _log = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class _LoadedBatch:
 
     def pin_memory(self) -> "_LoadedBatch":
         """Called by the data loader."""
-        return replace(self, batch=_pinned(self.batch))
+        return replace(self, batch=map_tensors(self.batch, Tensor.pin_memory))
 
 
 class _BatchSource(Dataset):
@@ -223,14 +223,6 @@ class _BatchSource(Dataset):
 
 
 def _as_is(value: _LoadedBatch) -> _LoadedBatch:
-    return value
-
-
-def _pinned(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.pin_memory()
-    if is_dataclass(value):
-        return replace(value, **{f.name: _pinned(getattr(value, f.name)) for f in fields(value)})
     return value
 
 

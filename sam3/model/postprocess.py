@@ -40,9 +40,7 @@ def detections(
     predictions = output.one_to_one
     if len(original_sizes) != len(predictions.logits):
         raise DataError(f"{len(predictions.logits)} prompts need as many original sizes, got {len(original_sizes)}")
-    scores = predictions.logits.squeeze(-1).float().sigmoid()
-    if use_presence and predictions.presence_logits is not None:
-        scores = scores * predictions.presence_logits.float().sigmoid()
+    scores = predictions.scores(use_presence=use_presence)
     found = []
     for prompt, (height, width) in enumerate(original_sizes):
         kept = _keep(scores[prompt], score_threshold, max_detections)

@@ -15,19 +15,18 @@ from torch import Tensor
 
 from sam3.errors import UserError
 from sam3.io.images import ImageLike, image_size, to_rgb_image
+from sam3.io.model_card import ModelCard
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.postprocess import detections
 from sam3.ops.images import preprocess
-from sam3.structures import Detections, GeometricPrompt, ImageFeatures, TextFeatures
+from sam3.structures import VISUAL_PHRASE, Detections, GeometricPrompt, ImageFeatures, TextFeatures
 
 logger = logging.getLogger(__name__)
 
 State = dict[str, Any]
 
-PHRASE_OF_EXAMPLES = "visual"  # stands in for the text when only boxes are given
 PROMPTS_PER_PASS = 16  # bounds the memory of the part that runs once per prompt
 MAX_PROBABILITY_BYTES = 512 * 2**20
-DEFAULT_MEAN = DEFAULT_STD = (0.5, 0.5, 0.5)
 _IMAGE = ("original_height", "original_width", "original_heights", "original_widths", "backbone_out")
 _PROMPTS = ("geometric_prompt", "text_prompt")
 _RESULTS = ("boxes", "scores", "masks", "masks_logits")
@@ -71,8 +70,8 @@ class Sam3Processor:
         self.resolution = _round_to_patch(model, resolution)
         self.confidence_threshold = _checked_threshold(confidence_threshold)
         self.max_probability_bytes = max_probability_bytes
-        card = model.card
-        self.mean, self.std = (card.mean, card.std) if card is not None else (DEFAULT_MEAN, DEFAULT_STD)
+        card = model.card or ModelCard()
+        self.mean, self.std = card.mean, card.std
         if device is not None:
             _require_same_device(torch.device(device), model.device)
 
@@ -158,8 +157,8 @@ class Sam3Processor:
             raise UserError(f"an example box belongs to one image, the state holds {len(sizes)}; use set_image")
         example, label = _checked_box(box), _checked_label(label)
         if "language_features" not in state["backbone_out"]:
-            self._encode_text([PHRASE_OF_EXAMPLES], state)
-            state["text_prompt"] = PHRASE_OF_EXAMPLES
+            self._encode_text([VISUAL_PHRASE], state)
+            state["text_prompt"] = VISUAL_PHRASE
         prompt = state.get("geometric_prompt") or GeometricPrompt.empty(1, self.device)
         state["geometric_prompt"] = prompt.append_box(example.to(self.device), label)
         return self._run(state)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("overlay", "masks", "coco", "labelme")
 DTYPES = ("auto", "fp32", "bf16", "fp16")
-DEFAULT_THRESHOLD = 0.5
 INTERRUPTED = 130  # exit code of shells for Ctrl-C
 
 DESCRIPTION = """\
@@ -211,11 +210,12 @@ def _read_card(checkpoint: Path) -> "ModelCard | None":
 
 def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: str) -> "RunSettings":
     from sam3.config import resolve_config
+    from sam3.io.model_card import ModelCard
     from sam3.predict.run_folder import RunSettings, fingerprint
 
     threshold = arguments.score_threshold
     if threshold is None:
-        threshold = card.score_threshold if card is not None else DEFAULT_THRESHOLD
+        threshold = (card or ModelCard()).score_threshold
     if not 0 <= threshold < 1:
         raise ConfigError(f"--score-threshold {threshold}: scores lie between 0 and 1, so must the threshold (below 1)")
     if arguments.max_detections != -1 and arguments.max_detections < 1:
@@ -242,18 +242,19 @@ def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard 
 def _build_predictor(config: str, checkpoint: Path, settings: "RunSettings", device: str) -> "ImagePredictor":
     import torch
 
+    from sam3.io.model_card import ModelCard
     from sam3.model_builder import build_sam3_image_model
     from sam3.predict.predictor import ImagePredictor
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]
     model = build_sam3_image_model(checkpoint, device=device, config=config, resolution=settings.resolution).to(dtype)
-    card = model.card
+    card = model.card or ModelCard()
     return ImagePredictor(
         model,
         settings.prompts,
         resolution=model.config.vision.image_size,
-        mean=card.mean if card is not None else (0.5, 0.5, 0.5),
-        std=card.std if card is not None else (0.5, 0.5, 0.5),
+        mean=card.mean,
+        std=card.std,
         score_threshold=settings.score_threshold,
         max_detections=settings.max_detections,
     )

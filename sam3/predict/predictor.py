@@ -7,12 +7,12 @@ from PIL import Image
 
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.postprocess import detections
+from sam3.model.sam3_image_processor import PROMPTS_PER_PASS
 from sam3.ops import rle
 from sam3.ops.images import preprocess
 from sam3.predict.results import FoundObject
 from sam3.structures import Detections, DetectorOutput, QueryPredictions
 
-PHRASES_PER_PASS = 16  # bounds the memory of the part that runs once per phrase
 MASK_BYTES = 256 * 2**20  # bound on the full-size masks held at once; of one mask at least
 
 
@@ -47,18 +47,17 @@ class ImagePredictor:
         self.mean, self.std = mean, std
         self.score_threshold = score_threshold
         self.max_detections = max_detections
-        self._dtype = next(model.parameters()).dtype
         phrases = list(prompts.values())
         self._text = [
-            model.encode_text(phrases[start : start + PHRASES_PER_PASS])
-            for start in range(0, len(phrases), PHRASES_PER_PASS)
+            model.encode_text(phrases[start : start + PROMPTS_PER_PASS])
+            for start in range(0, len(phrases), PROMPTS_PER_PASS)
         ]
 
     @torch.inference_mode()
     def __call__(self, image: Image.Image) -> list[FoundObject]:
         """Objects in an upright RGB image, phrase by phrase, best first."""
         pixels = preprocess(image, self.resolution, self.mean, self.std)[None]
-        features = self.model.encode_image(pixels.to(self.model.device, self._dtype))
+        features = self.model.encode_image(pixels.to(self.model.device))
         labels = iter(self.prompts)
         found = []
         for text in self._text:
@@ -74,7 +73,7 @@ class ImagePredictor:
         step = max(1, MASK_BYTES // (height * width))
         found = []
         for start in range(0, predictions.logits.shape[1], step):
-            some = _select(predictions, row, slice(start, start + step))
+            some = predictions.select(slice(row, row + 1), slice(start, start + step))
             (detected,) = detections(
                 DetectorOutput(one_to_one=some),
                 original_sizes=[size],
@@ -84,18 +83,6 @@ class ImagePredictor:
             found += _found_objects(label, detected)
         found.sort(key=lambda entry: -entry.score)
         return found if self.max_detections < 0 else found[: self.max_detections]
-
-
-def _select(predictions: QueryPredictions, row: int, queries: slice) -> QueryPredictions:
-    """Some queries of one prompt."""
-    presence, masks = predictions.presence_logits, predictions.masks
-    return QueryPredictions(
-        logits=predictions.logits[row : row + 1, queries],
-        boxes=predictions.boxes[row : row + 1, queries],
-        boxes_xyxy=predictions.boxes_xyxy[row : row + 1, queries],
-        presence_logits=None if presence is None else presence[row : row + 1],
-        masks=None if masks is None else masks[row : row + 1, queries],
-    )
 
 
 def _found_objects(label: str, detected: Detections) -> list[FoundObject]:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sam3.data.loader import Loader
 from sam3.eval import prediction_file
 from sam3.eval.coco_ap import CocoAp, coco_ap
 from sam3.model.postprocess import detections
-from sam3.structures import Batch, Detections, DetectorOutput, QueryPredictions, to_device
+from sam3.structures import Batch, Detections, DetectorOutput, to_device
 from sam3.train.meters import LiveLine, RunningMeans
 from sam3.train.reproducibility import untouched_randomness
 from sam3.train.schema import ValidationConfig
@@ -157,14 +157,9 @@ class Validator:
 
     def _detections(self, batch: Batch, output: DetectorOutput, prompt: int) -> Detections:
         """The best of one prompt, at the size of the image file."""
-        every = output.one_to_one
-        one = {
-            f.name: None if (value := getattr(every, f.name)) is None else value[prompt : prompt + 1]
-            for f in fields(every)
-        }
         height, width = batch.origin.original_sizes[prompt].tolist()
         return detections(
-            DetectorOutput(QueryPredictions(**one)),
+            DetectorOutput(output.one_to_one.select(slice(prompt, prompt + 1))),
             original_sizes=[(height, width)],
             score_threshold=-1.0,
             max_detections=self.settings.max_detections,

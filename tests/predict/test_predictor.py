@@ -59,7 +59,7 @@ def test_objects_agree_with_the_processor(model, picture):
 
 def test_more_phrases_than_fit_in_one_pass(model, picture, monkeypatch):
     expected = predictor(model)(picture)
-    monkeypatch.setattr(predictor_module, "PHRASES_PER_PASS", 2)
+    monkeypatch.setattr(predictor_module, "PROMPTS_PER_PASS", 2)
     assert [found.label for found in predictor(model)(picture)] == [found.label for found in expected]
 
 

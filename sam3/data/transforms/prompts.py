@@ -8,8 +8,7 @@ from torch import Tensor
 
 from sam3.data.samples import Query, Sample
 from sam3.ops.boxes import box_area, clip_boxes
-
-VISUAL_PHRASE = "visual"  # the text that accompanies example boxes when nothing is said
+from sam3.structures import VISUAL_PHRASE
 
 
 def jitter_boxes(
