@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,25 @@ from tests.parity.report import Row, print_table
 def check(path: Path) -> list[Row]:
     """One row per text of the table at ``path``."""
     table = json.loads(path.read_text(encoding="utf-8"))
-    tokenizer, length = Tokenizer(), table["meta"]["context_length"]
-    return [_compare(number, case, tokenizer, length) for number, case in enumerate(table["cases"])]
+    tokenizer = Tokenizer()
+    return [_compare(number, case, tokenizer) for number, case in enumerate(table["cases"])]
 
 
-def _compare(number: int, case: dict[str, Any], tokenizer: Tokenizer, length: int) -> Row:
-    ids = tokenizer([case["text"]], length)[0].tolist()
-    num_tokens = len(tokenizer.encode(case["text"])) + 2
+def _compare(number: int, case: dict[str, Any], tokenizer: Tokenizer) -> Row:
+    text, length = case["text"], len(case["ids"])
+    ids = tokenizer([text], length)[0].tolist()
+    num_tokens = len(tokenizer.encode(text)) + 2
     found = {
         "ids": ids,
         "mask": [token == PAD_ID for token in ids],
-        "clean": clean(case["text"]),
-        "n_tokens": num_tokens,
-        "interior_zero": PAD_ID in ids[:num_tokens],
+        "clean": [clean(text)],
+        "n_tokens": [num_tokens],
+        "truncated": [num_tokens > length],
+        "interior_zero": [PAD_ID in ids[:num_tokens]],
     }
-    errors = sum(a != b for key in ("ids", "mask") for a, b in zip(found[key], case[key], strict=True))
-    errors += sum(found[key] != case[key] for key in ("clean", "n_tokens", "interior_zero"))
-    return Row(f"{number:3d} {case['text']!r:.60}", float(errors), 0.0)
+    recorded = {key: case[key] if isinstance(case[key], list) else [case[key]] for key in found if key in case}
+    errors = sum(a != b for key, facts in recorded.items() for a, b in zip_longest(found[key], facts))
+    return Row(f"{number:3d} {text!r:.60}", float(errors), 0.0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
