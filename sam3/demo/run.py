@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sam3.demo.scoring import Score, centre_boxes, read_results, score
-from sam3.demo.sheet import contact_sheet
+from sam3.demo.sheet import contact_sheet, draw_predictions
 from sam3.demo.world import World, write_world
 from sam3.errors import UserError
 from sam3.io.files import atomic_path, write_json
@@ -159,6 +159,7 @@ def train(settings: DemoSettings, folders: Folders) -> None:
         f"paths.dataset_root={folders.coco}",
         f"paths.experiment_log_dir={folders.run}",
         f"trainer.seed_value={settings.seed}",
+        "logging.log_freq=50",
         *settings.overrides,
     )
 
@@ -202,9 +203,9 @@ def measure(settings: DemoSettings, folders: Folders) -> Outcome:
         "predict the image centre": score(truth, centre_boxes(truth)),
         "predict nothing": score(truth, []),
     }
-    overlays = sorted((folders.predictions / "overlays").iterdir())[:SHEET_PICTURES]
+    pictures = draw_predictions(folders.predictions, folders.validation_images, count=SHEET_PICTURES)
     with atomic_path(folders.picture) as temporary:
-        contact_sheet(overlays).save(temporary)
+        contact_sheet(pictures).save(temporary)
     return Outcome(
         phrases=[category["name"] for category in truth["categories"]],
         num_train_images=settings.num_images - len(truth["images"]),

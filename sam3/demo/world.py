@@ -51,9 +51,8 @@ class World:
         for phrase in self.phrases:
             colour, _, form = phrase.partition(" ")
             if colour not in COLOURS or form not in FORMS:
-                raise ValueError(
-                    f"unknown phrase {phrase!r}; expected a colour ({', '.join(COLOURS)}) and a form ({', '.join(FORMS)})"
-                )
+                known = f"a colour ({', '.join(COLOURS)}) and a form ({', '.join(FORMS)})"
+                raise ValueError(f"unknown phrase {phrase!r}; expected {known}")
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sam3.demo.scoring import absent_pairs, centre_boxes, read_results, score
-from sam3.demo.sheet import MARGIN, contact_sheet
 from sam3.errors import DataError
 from sam3.ops import rle
 
@@ -83,20 +81,3 @@ def test_results_take_over_the_annotations_numbers(truth, tmp_path):
     (tmp_path / "coco_images.json").write_text(json.dumps(listing))
     with pytest.raises(DataError, match="'green square'"):
         read_results(tmp_path, truth)
-
-
-def test_contact_sheet_fits_and_centres_pictures(tmp_path):
-    paths = []
-    for index, size in enumerate([(100, 50), (30, 60), (20, 20)]):
-        paths.append(tmp_path / f"{index}.png")
-        Image.new("RGB", size, (200, 0, 0)).save(paths[-1])
-    sheet = contact_sheet(paths, columns=2, tile=50)
-    assert sheet.size == (2 * (50 + MARGIN) + MARGIN, 2 * (50 + MARGIN) + MARGIN)
-    pixels = np.asarray(sheet)
-    first = pixels[MARGIN : MARGIN + 50, MARGIN : MARGIN + 50, 1] == 0
-    assert first.sum() == 50 * 25  # shrunk to half
-    assert first[12:37].all()
-    second = pixels[MARGIN : MARGIN + 50, 2 * MARGIN + 50 : 2 * MARGIN + 100, 1] == 0
-    assert second.sum() == 25 * 50
-    third = pixels[2 * MARGIN + 50 :, :, 1] == 0
-    assert third.sum() == 20 * 20  # small pictures are not enlarged
