@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -22,6 +22,14 @@ class Row:
     @property
     def ok(self) -> bool:
         return not math.isnan(self.error) and self.error <= self.limit
+
+
+def rows_or_miss(fixture: str, compare: Callable[[], Iterable[Row]]) -> list[Row]:
+    """The rows of one fixture. One that cannot be compared is a miss, and the others still get their turn."""
+    try:
+        return list(compare())
+    except Exception as error:  # whatever is wrong with a fixture of an unforeseen form
+        return [Row(f"{fixture}: cannot be compared ({type(error).__name__}: {error})", math.nan, 0.0)]
 
 
 def print_table(rows: Sequence[Row]) -> bool:

@@ -12,7 +12,16 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.parity.report import print_table
+from tests.parity.training_optim import has_json
 
+FILES = (
+    "losses.json",
+    "lr_schedule.json",
+    "param_groups.json",
+    "transforms.json",
+    "dataset_behaviour.json",
+    "coco_toy/expected_loaders.json",
+)
 PARTS = ("tests.parity.training_losses", "tests.parity.training_data")
 NOT_COVERED = {"trainer_artifacts.json": "tests/train/test_training_run.py makes a run and compares it"}
 
@@ -22,12 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR", help="folder with losses.json, transforms.json, ...")
     directory = parser.parse_args(argv).directory
     parts = [import_module(name) for name in PARTS]
-    within = print_table([row for part in parts for row in part.check(directory)])
+    rows = [row for part in parts for row in part.check(directory)]
+    within = print_table(rows)
     print("\nnot covered")
-    for reasons in (NOT_COVERED, *(part.NOT_COVERED for part in parts)):
+    absent = {name: f"not in {directory}" for name in FILES if not has_json(directory / name)}
+    for reasons in (absent, NOT_COVERED, *(part.NOT_COVERED for part in parts)):
         for name, reason in reasons.items():
             print(f"  {name}: {reason}")
-    return 0 if within else 1
+    return 0 if within and rows else 1
 
 
 if __name__ == "__main__":
