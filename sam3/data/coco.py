@@ -4,7 +4,6 @@ Source: ``spec/training.md`` 5.1. Images are sorted by id, annotations keep thei
 categories are sorted by id and cut into chunks; every (image, chunk) pair is one record.
 """
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from sam3.data.prompts import Prompts, phrases_of_categories
 from sam3.errors import DataError
+from sam3.io.files import read_json
 from sam3.ops.rle import Rle, from_any
 
 _log = logging.getLogger(__name__)
@@ -157,10 +157,7 @@ def read_coco(ann_file: str | Path) -> CocoAnnotations:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"annotation file {path} does not exist")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
+    content = read_json(path)
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(_get(content, key), list)]
     if missing:
         raise DataError(

@@ -6,7 +6,6 @@ A pure function: ground truth and predictions in, numbers out. Source: spec/eval
 import contextlib
 import copy
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from sam3.errors import DataError
+from sam3.eval.prediction_file import Record
+from sam3.io.files import read_json
 from sam3.ops import rle
-
-Record = dict[str, Any]
 
 IOU_TYPES = ("bbox", "segm")
 
@@ -94,12 +93,7 @@ def coco_ap(
 
 
 def _load(source: Any) -> Any:
-    if not isinstance(source, str | Path):
-        return source
-    try:
-        return json.loads(Path(source).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"cannot read {source} as JSON: {error}") from error
+    return read_json(source) if isinstance(source, str | Path) else source
 
 
 def _prepare_truth(source: Any, iou_type: str) -> dict[str, Any]:

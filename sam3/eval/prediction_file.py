@@ -3,8 +3,7 @@
 Knows file formats only, no network and no metric. Source: spec/evaluation.md sections 1.2 and 6.1.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam3.errors import DataError
-from sam3.io.files import write_json
+from sam3.io.files import read_json, write_json
 from sam3.ops import rle
 
 if TYPE_CHECKING:
@@ -89,29 +88,12 @@ def read_predictions(path: str | Path) -> list[Record]:
     Raises:
         DataError: no such file, not JSON, not a list, or a record without the needed fields.
     """
-    try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"cannot read predictions {path}: {error}") from error
+    records = read_json(path)
     if not isinstance(records, list):
         raise DataError(f"{path}: expected a JSON list of records, got {type(records).__name__}")
     for index, record in enumerate(records):
         _check_record(record, f"{path}: record {index}")
     return records
-
-
-def check_against(records: Sequence[Record], ground_truth: Mapping[str, Any]) -> None:
-    """Every record must name an image and a category of ``ground_truth``.
-
-    Raises:
-        DataError: naming the first record that does not, and what the ground truth has.
-    """
-    for key, table in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in ground_truth[table]}
-        for index, record in enumerate(records):
-            if record[key] not in known:
-                some = ", ".join(str(value) for value in sorted(known, key=str)[:10])
-                raise DataError(f"record {index} has {key} {record[key]}; the ground truth has {len(known)}: {some}")
 
 
 def _check_record(record: Any, where: str) -> None:

@@ -19,7 +19,7 @@ from sam3.io.checkpoint_layouts import NamedWeights, name_weights
 from sam3.io.model_card import ModelCard
 from sam3.io.transformers_names import SECOND_NECK, to_transformers
 
-__all__ = ["Checkpoint", "LoadReport", "ModelCard", "load_into", "read_checkpoint", "save_weights"]
+__all__ = ["Checkpoint", "LoadReport", "ModelCard", "in_precision", "load_into", "read_checkpoint", "save_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -153,13 +153,31 @@ def save_weights(
         raise CheckpointError(f"unknown layout {layout!r}; expected {', '.join(LAYOUTS)}")
     if layout != "sam3" and (prefix or rotary_tables):
         raise CheckpointError(f"layout {layout!r} has fixed names and no rotary tables; leave both options out")
-    tensors = {name: _convert(name, tensor, DTYPES[dtype]) for name, tensor in state_dict.items()}
+    tensors = {name: in_precision(name, tensor, dtype) for name, tensor in state_dict.items()}
     if layout == "sam3":
         tables = {name: table.detach().cpu() for name, table in (rotary_tables or {}).items()}
         tensors = {prefix + name: tensor for name, tensor in (tensors | tables).items()}
     else:
         tensors = to_transformers(tensors, video_file=layout == "transformers video")
     write_weight_file(Path(path).expanduser(), tensors, card)
+
+
+def in_precision(name: str, tensor: Tensor, dtype: str) -> Tensor:
+    """``tensor`` on the CPU; in ``fp32``, ``fp16`` or ``bf16`` if it is a floating one.
+
+    Raises:
+        CheckpointError: a finite value that fp16 cannot hold; the message says it and the ``name``.
+    """
+    tensor = tensor.detach().cpu()
+    if not tensor.is_floating_point():
+        return tensor
+    converted = tensor.to(DTYPES[dtype])
+    if dtype == "fp16" and (converted.isinf() & tensor.isfinite()).any():
+        largest = tensor[tensor.isfinite()].abs().max()
+        raise CheckpointError(
+            f"tensor {name!r} holds {largest:.3g}, beyond the range of fp16 (65504); use bf16 or fp32"
+        )
+    return converted
 
 
 def _require_fit(checkpoint: Checkpoint, own: Mapping[str, Tensor], missing: list[str]) -> None:
@@ -202,17 +220,3 @@ def _report(checkpoint: Checkpoint, own: Mapping[str, Tensor], unset: list[str])
         unused=unused + [f"tracker.{name}" for name in checkpoint.tracker_state] + checkpoint.unused,
         unexpected=[name for name in extra if name not in set(unused)],
     )
-
-
-def _convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """On the CPU, of ``dtype`` if it is a floating tensor."""
-    tensor = tensor.detach().cpu()
-    if not tensor.is_floating_point():
-        return tensor
-    converted = tensor.to(dtype)
-    if dtype == torch.float16 and (converted.isinf() & tensor.isfinite()).any():
-        largest = tensor[tensor.isfinite()].abs().max()
-        raise CheckpointError(
-            f"tensor {name!r} holds {largest:.3g}, beyond the range of fp16 (65504); use bf16 or fp32"
-        )
-    return converted

@@ -43,7 +43,7 @@ def read_weight_file(path: Path) -> WeightFile:
         raise CheckpointError(f"weights '{path}' do not exist. {_weights_in(path.parent)}")
     if path.stat().st_size == 0:
         raise CheckpointError(f"weights '{path}': the file is empty (0 bytes); copy or download it again")
-    return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    return _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
 
 
 def write_weight_file(path: Path, tensors: Mapping[str, Tensor], card: ModelCard | None) -> None:
@@ -95,7 +95,7 @@ def _read_shards(folder: Path) -> WeightFile:
     return WeightFile(tensors, next((shard.card for shard in shards if shard.card), None))
 
 
-def _is_safetensors(path: Path) -> bool:
+def is_safetensors(path: Path) -> bool:
     """By content: eight bytes of length, then a JSON object; and by name, so that damage is called by its name."""
     with open(path, "rb") as file:
         return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
@@ -115,7 +115,7 @@ def _read_safetensors(path: Path) -> WeightFile:
 
 
 def _read_torch(path: Path) -> WeightFile:
-    content = _unpickle(path)
+    content = read_torch_archive(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"weights '{path}': expected a dict of tensors, the file holds a {type(content).__name__}"
@@ -131,7 +131,12 @@ def _read_torch(path: Path) -> WeightFile:
     return WeightFile(dict(tensors), _card(path, card))
 
 
-def _unpickle(path: Path) -> Any:
+def read_torch_archive(path: Path) -> Any:
+    """What ``torch.save`` wrote, tensors and plain values only; tensors stay on disk until they are used.
+
+    Raises:
+        CheckpointError: damaged, or holding anything that could run code.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:

@@ -1,5 +1,6 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all; JSON is read with errors that name the file; large files are recognised."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -7,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sam3.errors import DataError
+
+_PARTIAL = ".partial."  # begins the names of files that are being written
 
 
 @contextmanager
@@ -18,7 +23,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_PARTIAL}{path.stem[:40]}.", suffix=path.suffix, dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -30,6 +35,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial_files(folder: str | Path) -> None:
+    """Delete what a process that was killed left half written in ``folder``; nobody else may be writing there."""
+    for path in Path(folder).glob(f"{_PARTIAL}*"):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
@@ -39,6 +50,40 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> None:
     """Write ``value`` as UTF-8 JSON, atomically; NaN and infinities are refused."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a UTF-8 JSON file.
+
+    Raises:
+        DataError: the file is missing or unreadable, or holds no JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def fingerprint(path: str | Path, *, blocks: int = 64, block_bytes: int = 65536) -> str:
+    """Fingerprint of a large file: its size and evenly spaced blocks, both ends included.
+
+    Weights trained differently differ nearly everywhere, so the blocks (4 MiB in all) tell them apart in no time.
+    The name does not count. A folder's fingerprint covers its files.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path)} {size}".encode())
+        with open(file, "rb") as stream:
+            for block in range(blocks):
+                stream.seek(max(0, size - block_bytes) * block // max(1, blocks - 1))
+                digest.update(stream.read(block_bytes))
+    return digest.hexdigest()[:16]
 
 
 def _flush_to_disk(path: Path) -> None:

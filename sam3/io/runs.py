@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from sam3.errors import CheckpointError
+from sam3.io.checkpoint_files import WEIGHT_SUFFIXES
 
 PREFERRED = ("best.pt", "last.pt")
-WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 def resolve_checkpoint(checkpoint: str | Path | None, run: str | Path | None) -> Path:
@@ -33,7 +33,7 @@ def find_run_checkpoint(folder: str | Path) -> Path:
     Raises:
         CheckpointError: no such folder, or no checkpoint below it; names what was found instead.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.is_file():
         raise CheckpointError(f"--run {folder} is a file; --run takes a run's folder, --checkpoint takes a file")
     if not folder.is_dir():

@@ -210,8 +210,9 @@ def _read_card(checkpoint: Path) -> "ModelCard | None":
 
 def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: str) -> "RunSettings":
     from sam3.config import resolve_config
+    from sam3.io.files import fingerprint
     from sam3.io.model_card import ModelCard
-    from sam3.predict.run_folder import RunSettings, fingerprint
+    from sam3.predict.run_folder import RunSettings
 
     threshold = arguments.score_threshold
     if threshold is None:

@@ -143,26 +143,6 @@ class RunFolder:
         return self.root / PREDICTIONS / f"{name}.json"
 
 
-def fingerprint(path: str | Path, *, blocks: int = 64, block_bytes: int = 65536) -> str:
-    """Fingerprint of a large file: its size and evenly spaced blocks, both ends included.
-
-    Weights trained differently differ nearly everywhere, so the blocks (4 MiB in all) tell them apart in no time.
-    A folder's fingerprint covers its files.
-    """
-    path = Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if not file.is_file():
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(path)} {size}".encode())
-        with open(file, "rb") as stream:
-            for block in range(blocks):
-                stream.seek(max(0, size - block_bytes) * block // max(1, blocks - 1))
-                digest.update(stream.read(block_bytes))
-    return digest.hexdigest()[:16]
-
-
 def _stamp(path: Path) -> list[int] | None:
     """Size and modification time of an image file; None when it is gone."""
     try:

@@ -6,7 +6,8 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sam3.errors import CheckpointError
-from sam3.io.checkpoint import ModelCard, save_weights
+from sam3.io.checkpoint import ModelCard, in_precision, save_weights
 from sam3.io.files import atomic_path
 from sam3.train.meters import GIGABYTE, RunningMeans
 from sam3.train.optim.optimizer import ScheduledOptimizer
@@ -98,7 +99,7 @@ class Checkpointer:
                 save_weights(path, weights, self._card(state.progress), dtype=dtype)
         else:
             if self.settings.save_fp16:
-                weights = {name: _halved(tensor) for name, tensor in weights.items()}
+                weights = {name: in_precision(name, tensor, "fp16") for name, tensor in weights.items()}
             self._write_complete(path, state, weights)
         _log.info("wrote %s", path)
 
@@ -119,29 +120,21 @@ class Checkpointer:
         return replace(self.card, epoch=progress.epoch, metric=metric)
 
 
-class disk_errors_named:
+@contextmanager
+def disk_errors_named(path: Path) -> Iterator[None]:
     """Turn what goes wrong while writing ``path`` into a message that says what to do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
-        # torch reports a full disk as a RuntimeError of its archive writer.
-        if isinstance(error, OSError) or (isinstance(error, RuntimeError) and "writ" in str(error)):
-            raise CheckpointError(
-                f"cannot write {self.path}: {str(error).splitlines()[0]} ({free_space(self.path)}). The earlier file "
-                "is unharmed: make room (or give another paths.experiment_log_dir) and start the same command again"
-            ) from error
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "writ" not in str(error):
+            raise  # a full disk is a RuntimeError of torch's archive writer, other ones are not ours to explain
+        raise CheckpointError(
+            f"cannot write {path}: {str(error).splitlines()[0]} ({free_space(path)}). The earlier file "
+            "is unharmed: make room (or give another paths.experiment_log_dir) and start the same command again"
+        ) from error
 
 
 def free_space(path: Path) -> str:
     """How much room the disk of ``path`` has, in words."""
     folder = next((parent for parent in path.parents if parent.is_dir()), Path.cwd())
     return f"{shutil.disk_usage(folder).free / GIGABYTE:.1f} GiB free in {folder}"
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    return tensor.half() if tensor.dtype == torch.float32 else tensor

@@ -8,7 +8,7 @@ import logging
 from omegaconf import OmegaConf
 
 from sam3.errors import ConfigError
-from sam3.io.files import write_text
+from sam3.io.files import remove_partial_files, write_text
 from sam3.train.assembly import build_trainer, lay_foundation
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.logging_setup import start_text_log, stop_text_log
@@ -49,6 +49,7 @@ def _require_one_process(config: RunConfig) -> None:
 def run_in_this_process(loaded: LoadedConfig) -> None:
     """Train or validate here, start to end."""
     check_output_folder(loaded.run)
+    remove_partial_files(loaded.run.trainer.checkpoint.save_dir)
     start_text_log(loaded.run.logging.log_dir, loaded.run.logging.log_level_primary)
     try:
         foundation = lay_foundation(loaded.run)
@@ -57,6 +58,7 @@ def run_in_this_process(loaded: LoadedConfig) -> None:
         _write_config(loaded)
         _log.info("plan of this run\n%s", plan)
         trainer = build_trainer(loaded, foundation)
+        del foundation  # and with it the checkpoint that was read, whose file is soon replaced
         try:
             trainer.run()
         except KeyboardInterrupt:

@@ -3,29 +3,26 @@
 Semantics: spec/config_surface.md section 4 and design decision 10.
 """
 
+import copy
 import hashlib
 import json
 import logging
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sam3.errors import CheckpointError, ConfigError
 from sam3.io.checkpoint import load_into, read_checkpoint
+from sam3.io.checkpoint_files import is_safetensors, read_torch_archive
+from sam3.io.files import fingerprint
 from sam3.train.checkpointing import FORMAT, LAST, RunState
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import restore_random_state
 from sam3.train.schema import CheckpointConfig
 
 _log = logging.getLogger(__name__)
-
-_SAMPLED_BYTES = 2**20  # of each place that a fingerprint reads
 
 # Settings that may differ between a run and its continuation without a word.
 _UNREMARKABLE = (
@@ -94,10 +91,11 @@ def _with_rolling_file(settings: CheckpointConfig, last: Path, given: Path) -> S
     )
 
 
-def _is_descent(descent: Mapping[str, str | None], given: Path) -> bool:
+def _is_descent(descent: Mapping[str, str], given: Path) -> bool:
     """Whether ``given`` is the recorded file: by its place, or by its content if it was moved."""
-    same_content = descent["digest"] is not None and descent["digest"] == _fingerprint(given)
-    return same_content or descent["path"] == str(given.resolve())
+    if descent["path"] == str(given.resolve()):
+        return True
+    return given.exists() and descent["digest"] == fingerprint(given)
 
 
 def _from_rolling(last: Path) -> Start:
@@ -128,12 +126,9 @@ def _is_same_file(first: Path, second: Path) -> bool:
 
 def _read_complete(path: Path) -> Mapping[str, Any] | None:
     """Content of a complete checkpoint of ours; None for any other file, which may still hold weights."""
-    if not path.is_file() or path.suffix == ".safetensors":
+    if not path.is_file() or is_safetensors(path):
         return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
+    content = read_torch_archive(path)
     return content if isinstance(content, Mapping) and content.get("format") == FORMAT else None
 
 
@@ -170,7 +165,8 @@ def load_start(
     if weights_only:
         _take_over(state.progress, Progress.from_dict(content["progress"]))
         return
-    state.optimizer.load_state_dict(content["optimizer"])
+    # A copy: the tensors of ``content`` are the file itself, which the next checkpoint is to replace.
+    state.optimizer.load_state_dict(copy.deepcopy(content["optimizer"]))
     state.scaler.load_state_dict(content["scaler"])
     state.means.load_state_dict(content["means"])
     _take_over(state.progress, Progress.from_dict(content["progress"]))
@@ -214,12 +210,12 @@ def describe_origin(config: Mapping[str, Any], num_records: int, start: Start) -
     }
 
 
-def _descent(start: Start) -> dict[str, str | None] | None:
+def _descent(start: Start) -> dict[str, str] | None:
     if start.path is None:
         return None
     if start.continues_rolling:
         return start.content["origin"]["descends_from"]
-    return {"path": str(start.path.resolve()), "digest": _fingerprint(start.path)}
+    return {"path": str(start.path.resolve()), "digest": fingerprint(start.path)}
 
 
 def changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -245,16 +241,3 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 def _digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _fingerprint(path: Path) -> str | None:
-    """Size and three samples of a file: enough to recognise it, fast for ten gigabytes."""
-    if not path.is_file():
-        return None
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with open(path, "rb") as file:
-        for place in (0, size // 2, max(0, size - _SAMPLED_BYTES)):
-            file.seek(place)
-            digest.update(file.read(_SAMPLED_BYTES))
-    return digest.hexdigest()

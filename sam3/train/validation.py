@@ -3,7 +3,6 @@
 The numbers come from the written files, so anybody can compute them again.
 """
 
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sam3.data.image_dataset import ImageDataset
 from sam3.data.loader import Loader
 from sam3.eval import prediction_file
 from sam3.eval.coco_ap import CocoAp, coco_ap
+from sam3.io.files import read_json
 from sam3.model.postprocess import detections
 from sam3.structures import Batch, Detections, DetectorOutput, to_device
 from sam3.train.meters import LiveLine, RunningMeans
@@ -175,7 +175,7 @@ class Validator:
 
 def ground_truth_of(dataset: ImageDataset) -> dict[str, Any]:
     """The annotation file, reduced to the images that the dataset asks for."""
-    content = json.loads(Path(dataset.ann_file).read_text(encoding="utf-8"))
+    content = read_json(dataset.ann_file)
     used = {record.image_id for record in dataset.records}
     return {
         "images": [image for image in content["images"] if image["id"] in used],

@@ -74,7 +74,7 @@ def test_file_round_trip(tmp_path, detections):
     ("content", "message"),
     [
         ("{}", "expected a JSON list"),
-        ("[", "cannot read"),
+        ("[", "not valid JSON"),
         ("[3]", "record 0 is int"),
         ('[{"image_id": 1, "score": 1}]', "lacks category_id, bbox or segmentation"),
         ('[{"image_id": 1, "category_id": 1, "score": "high", "bbox": [0, 0, 1, 1]}]', "score 'high'"),
@@ -86,13 +86,6 @@ def test_broken_files_are_named(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(DataError, match=message):
         prediction_file.read_predictions(path)
-
-
-def test_records_must_fit_the_ground_truth():
-    truth = {"images": [{"id": 1}], "categories": [{"id": 4}]}
-    prediction_file.check_against([{"image_id": 1, "category_id": 4}], truth)
-    with pytest.raises(DataError, match="category_id 5; the ground truth has 1: 4"):
-        prediction_file.check_against([{"image_id": 1, "category_id": 5}], truth)
 
 
 def test_measuring_needs_no_torch():

@@ -45,7 +45,7 @@ def test_the_source_is_not_changed(trained, tmp_path):
 @pytest.mark.parametrize(
     ("value", "dtype", "message"),
     [
-        (1e5, "fp16", r"'backbone.*weight' holds 1e\+05, beyond the range of fp16 .65504.; use --dtype bf16"),
+        (1e5, "fp16", r"'backbone.*weight' holds 1e\+05, beyond the range of fp16 .65504.; use bf16"),
         (float("nan"), "bf16", "2 of the .* values of tensor 'backbone.*weight' are not finite"),
         (float("inf"), "fp32", "not finite"),
     ],

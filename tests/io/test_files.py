@@ -1,10 +1,12 @@
-"""Atomic writes: the old file or the new one, never half of either."""
+"""Atomic writes: the old file or the new one, never half of either; JSON that names its file; fingerprints."""
 
 import math
+import os
 
 import pytest
 
-from sam3.io.files import atomic_path, write_json, write_text
+from sam3.errors import DataError
+from sam3.io.files import atomic_path, fingerprint, read_json, remove_partial_files, write_json, write_text
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -36,3 +38,41 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"ap": math.nan})
     assert not (tmp_path / "a.json").exists()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in ("last.pt", ".hidden"):
+        (tmp_path / name).touch()
+    with atomic_path(tmp_path / "last.pt") as temporary:
+        (tmp_path / f"{temporary.name}.copy").touch()  # as if the process had ended here
+    remove_partial_files(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", ".hidden"}
+    remove_partial_files(tmp_path / "nowhere")
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path):
+    write_json(tmp_path / "ü.json", {"ä": [1]})
+    assert read_json(tmp_path / "ü.json") == {"ä": [1]}
+    for content in (b"[", b"\xff", b""):
+        (tmp_path / "bad.json").write_bytes(content)
+        with pytest.raises(DataError, match="bad.json is not valid JSON"):
+            read_json(tmp_path / "bad.json")
+    with pytest.raises(DataError, match="cannot read .*none.json: No such file"):
+        read_json(tmp_path / "none.json")
+
+
+def test_fingerprints_see_a_change_anywhere_and_ignore_the_name(tmp_path):
+    path = tmp_path / "weights.pt"
+    content = bytearray(os.urandom(3_000_000))
+    path.write_bytes(content)
+    before = fingerprint(path)
+    path.rename(tmp_path / "renamed.pt")
+    assert fingerprint(tmp_path / "renamed.pt") == before
+    for place in (0, 1_500_000, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        assert fingerprint(path) != before
+    path.write_bytes(content[:-1])
+    assert fingerprint(path) != before
+    assert fingerprint(tmp_path) != before

@@ -1,6 +1,8 @@
 """Where a run begins: own rolling file, given checkpoint, given weights, or afresh."""
 
+import gc
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from sam3.io.checkpoint import ModelCard, save_weights
 from sam3.train.checkpointing import LAST
 from sam3.train.resuming import Beginning, changed_settings, choose_start
 from sam3.train.schema import CheckpointConfig
-from tests.train.micro import assert_equal_weights, train, weights
+from tests.train.micro import assert_equal_weights, make_trainer, train, weights
 
 ONE = "scratch.max_epochs=1"
 
@@ -50,8 +52,18 @@ def test_a_missing_file_lists_its_neighbours(finished, tmp_path):
 def test_a_damaged_file_is_named(finished, tmp_path):
     broken = tmp_path / "broken.pt"
     broken.write_bytes((finished / "checkpoints" / LAST).read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="broken.pt cannot be read"):
+    with pytest.raises(CheckpointError, match="broken.pt': damaged, truncated"):
         choose_start(settings(tmp_path, resume_from=str(broken)), "train")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="open files are looked up in /proc")
+def test_a_resumed_run_does_not_hold_on_to_its_old_file(one_class, finished, tmp_path):
+    """Otherwise the disk keeps every replaced file, and Windows refuses to replace it."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    trainer = make_trainer(one_class, tmp_path, "scratch.max_epochs=2")
+    assert trainer.progress.epoch == 1
+    gc.collect()
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 def test_a_complete_file_of_another_run_is_continued(one_class, finished, tmp_path, sam3_log):
