@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "sam3"
-TENSOR_CORE_CAPABILITY = (8, 0)  # first CUDA capability with TF32
 
 
 def build_sam3_image_model(
@@ -42,7 +41,7 @@ def build_sam3_image_model(
         checkpoint_path: a weight file of any known layout; then nothing is fetched from the network.
         load_from_HF: without a path, download the released weights, if ``config`` has their shape.
             ``False`` gives random weights to train from.
-        device: left out, the GPU if there is one, else the CPU.
+        device: left out, CUDA where there is one, else the CPU. On CUDA, TF32 is switched on (:func:`set_tf32`).
         eval_mode: ``False`` leaves the model in training mode.
         bpe_path: vocabulary file; left out, the packaged one.
         enable_segmentation: ``False`` leaves out masks.
@@ -58,7 +57,7 @@ def build_sam3_image_model(
         ConfigError: an unknown preset, device or impossible shape.
         CheckpointError: the weights are missing, unreadable or do not fit.
     """
-    target = _resolve_device(device)
+    target = resolve_device(device)
     checkpoint = _read_weights(checkpoint_path, load_from_HF, config)
     model_config = _final_config(
         config,
@@ -77,19 +76,34 @@ def build_sam3_image_model(
     set_activation_checkpointing(model, activation_checkpointing)
     model.train(not eval_mode)
     if target.type == "cuda":
-        _allow_tf32(target)
+        set_tf32(True)
     if compile:
         _compile(model)
     return model
 
 
-def _resolve_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of that name, after trying it; ``None`` and ``"auto"`` mean CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device, or not on this machine.
+    """
+    if device is None or device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        torch.empty(0, device=device)
         return torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"device: {device!r} is not a device; use 'cpu', 'cuda', 'cuda:1', 'mps'") from error
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {str(device)!r} cannot be used here ({reason}); use auto, cpu, cuda, cuda:1 or mps"
+        ) from error
+
+
+def set_tf32(allowed: bool) -> None:
+    """Whether float32 products on CUDA may round their inputs to TF32: faster, less exact, for the whole process."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _read_weights(path: str | Path | None, load_from_hub: bool, config: str | ModelConfig) -> "Checkpoint | None":
@@ -151,12 +165,6 @@ def _final_config(
         neck=replace(result.neck, second_neck=result.neck.second_neck or second_neck),
         enable_segmentation=result.enable_segmentation and enable_segmentation,
     )
-
-
-def _allow_tf32(device: torch.device) -> None:
-    if torch.cuda.get_device_capability(device) >= TENSOR_CORE_CAPABILITY:
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
 
 
 def _compile(model: Sam3Image) -> None:

@@ -99,7 +99,12 @@ def test_resolution_is_rounded_up_with_a_notice(caplog: pytest.LogCaptureFixture
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"config": "huge"}, "huge"), ({"device": "cpus"}, "cpus"), ({"resolution": 0}, "positive")],
+    [
+        ({"config": "huge"}, "huge"),
+        ({"device": "cpus"}, "device 'cpus' cannot be used here .*; use auto, cpu"),
+        ({"device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
+        ({"resolution": 0}, "positive"),
+    ],
 )
 def test_wrong_arguments_are_named(options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -11,6 +11,8 @@ from sam3.arguments import CommandParser
 from sam3.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from sam3.io.checkpoint import ModelCard
     from sam3.predict.folder import Summary
     from sam3.predict.predictor import ImagePredictor
@@ -182,24 +184,20 @@ def _checkpoint_path(arguments: argparse.Namespace) -> Path:
     return resolve_checkpoint(arguments.checkpoint, arguments.run)
 
 
-def _device(name: str | None) -> str:
-    import torch
+def _device(name: str | None) -> "torch.device":
+    from sam3.model_builder import resolve_device
 
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name} cannot be used here ({reason}); --device cpu always works") from error
-    return name
+        return resolve_device(name)
+    except ConfigError as error:
+        raise ConfigError(f"--device: {error}") from error
 
 
-def _workers(given: int | None, device: str) -> int:
+def _workers(given: int | None, device: "torch.device") -> int:
     """On a GPU, reading and writing pictures takes longer than finding; on the CPU, the network needs all cores."""
     if given is not None and given < 1:
         raise ConfigError(f"--workers {given}: give a positive number")
-    return given or (4 if device.startswith("cuda") else 1)
+    return given or (4 if device.type == "cuda" else 1)
 
 
 def _read_card(checkpoint: Path) -> "ModelCard | None":
@@ -208,7 +206,9 @@ def _read_card(checkpoint: Path) -> "ModelCard | None":
     return read_checkpoint(checkpoint).card
 
 
-def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: str) -> "RunSettings":
+def _settings(
+    arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: "torch.device"
+) -> "RunSettings":
     from sam3.config import resolve_config
     from sam3.io.files import fingerprint
     from sam3.io.model_card import ModelCard
@@ -227,7 +227,7 @@ def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard 
         raise ConfigError(f"--polygon-tolerance {arguments.polygon_tolerance}: give 0 (exact) or a positive number")
     dtype = arguments.dtype
     if dtype == "auto":
-        dtype = "bf16" if device.startswith("cuda") else "fp32"
+        dtype = "bf16" if device.type == "cuda" else "fp32"
     preset = resolve_config(arguments.config)
     carried = card.resolution if card is not None else preset.vision.image_size
     return RunSettings(
@@ -240,7 +240,9 @@ def _settings(arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard 
     )
 
 
-def _build_predictor(config: str, checkpoint: Path, settings: "RunSettings", device: str) -> "ImagePredictor":
+def _build_predictor(
+    config: str, checkpoint: Path, settings: "RunSettings", device: "torch.device"
+) -> "ImagePredictor":
     import torch
 
     from sam3.io.model_card import ModelCard
@@ -274,7 +276,7 @@ def _writers(arguments: argparse.Namespace, output: Path, settings: "RunSettings
 
 
 def _say_plan(
-    checkpoint: Path, settings: "RunSettings", card: "ModelCard | None", num_images: int, device: str
+    checkpoint: Path, settings: "RunSettings", card: "ModelCard | None", num_images: int, device: "torch.device"
 ) -> None:
     phrases = ", ".join(repr(phrase) for phrase in settings.prompts.values())
     print(f"{checkpoint}, {settings.resolution} px, {settings.dtype} on {device}")
@@ -282,7 +284,7 @@ def _say_plan(
         f"{num_images} image{'s' * (num_images != 1)}, phrases {phrases}, score > {settings.score_threshold:g}",
         flush=True,
     )
-    if settings.dtype == "fp16" and device == "cpu":
+    if settings.dtype == "fp16" and device.type == "cpu":
         print("note: fp16 is very slow on a CPU; fp32 and bf16 are not", flush=True)
     trained = card.prompts if card is not None else []
     foreign = [phrase for phrase in settings.prompts.values() if trained and phrase not in trained]

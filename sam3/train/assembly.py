@@ -14,6 +14,7 @@ from sam3.data.loader import Loader, build_loader
 from sam3.data.prompts import phrases_of_categories
 from sam3.errors import ConfigError
 from sam3.io.checkpoint import ModelCard
+from sam3.model_builder import resolve_device, set_tf32
 from sam3.train import distributed
 from sam3.train.checkpointing import Checkpointer, RunState
 from sam3.train.config_loading import LoadedConfig
@@ -81,6 +82,7 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
     seed_everything(config.trainer.seed_value + distributed.rank())
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=device.type != "cpu")
     model = build_model(config.model, device, with_weights=start.beginning is Beginning.FRESH)
+    set_tf32(config.trainer.allow_tf32)
     criterion = build_criterion(config.loss).to(device)
     optimizer = build_scheduled_optimizer(model, config.optim)
     state = RunState(model, optimizer, foundation.precision.scaler(), Progress(), RunningMeans())
@@ -107,22 +109,11 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
 
 
 def choose_device(accelerator: str) -> torch.device:
-    """``auto`` = CUDA where there is one, else Apple's MPS, else the CPU.
-
-    Raises:
-        ConfigError: an unknown name, or a device that this machine lacks.
-    """
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    """See :func:`sam3.model_builder.resolve_device`; its :class:`ConfigError` names the key."""
     try:
-        device = torch.device(accelerator)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"trainer.accelerator is {accelerator!r}: {reason}. Use auto, cpu, cuda, cuda:1 or mps"
-        ) from error
-    return device
+        return resolve_device(accelerator)
+    except ConfigError as error:
+        raise ConfigError(f"trainer.accelerator: {error}") from error
 
 
 def choose_precision(amp: AmpConfig, device: torch.device) -> Precision:

@@ -43,7 +43,7 @@ class ScratchConfig:
     val_batch_size: int = 1
     num_train_workers: int = 4  # loader processes; 0 = load in the training process
     num_val_workers: int = 2
-    max_ann_per_img: int = 200  # images with more objects of a phrase are left out of training
+    max_ann_per_img: int = 200  # a phrase with more objects in an image is not asked there
     max_masks_per_img: int | None = None  # at most so many pairs of a prompt enter the mask loss; null = all
     include_negatives: bool = True  # train phrases that are absent from the image, too
     max_negatives_per_img: int | None = None  # at most so many of them an image, drawn anew each time; null = all
@@ -205,7 +205,7 @@ class TrainerConfig:
     val_epoch_freq: int = 1  # validate every n epochs; the last epoch is always validated
     skip_first_val: bool = False  # no validation after the first epoch
     seed_value: int = 123
-    accelerator: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    accelerator: str = "auto"  # cpu, cuda, cuda:1, mps; auto = CUDA where there is one, else the CPU
     allow_tf32: bool = False  # faster float32 products on CUDA, less exact
     deterministic: bool = False  # refuse operations that differ between runs
     gradient_accumulation_steps: int = 1

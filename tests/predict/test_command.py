@@ -126,7 +126,7 @@ def test_no_image_that_can_be_processed_is_exit_code_2(checkpoint, tmp_path, cap
         (["--score-threshold", "1.5"], ConfigError, "scores lie between 0 and 1"),
         (["--max-detections", "0"], ConfigError, "positive number, or -1"),
         (["--prompt", " "], ConfigError, "--prompt is empty"),
-        (["--device", "cpus"], ConfigError, "--device cpus cannot be used here"),
+        (["--device", "cpus"], ConfigError, "--device: device 'cpus' cannot be used here"),
         (["--polygon-tolerance", "-1"], ConfigError, "0 .exact. or a positive number"),
         (["--config", "tinny"], ConfigError, "unknown model preset 'tinny'"),
         (["--workers", "0"], ConfigError, "--workers 0"),

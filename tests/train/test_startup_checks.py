@@ -102,5 +102,5 @@ def test_a_schedule_longer_than_the_run_is_worth_a_warning(one_class, tmp_path, 
 
 
 def test_an_unknown_device_is_named(one_class, tmp_path):
-    with pytest.raises(ConfigError, match="trainer.accelerator is 'cpus': .*Use auto, cpu, cuda"):
+    with pytest.raises(ConfigError, match="trainer.accelerator: device 'cpus' .*; use auto, cpu, cuda"):
         foundation(one_class, tmp_path, "trainer.accelerator=cpus")

@@ -31,6 +31,14 @@ def gradients(trainer, batch):
     return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_as_configured(one_class, tmp_path, monkeypatch, allowed):
+    for flags in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        monkeypatch.setattr(flags, "allow_tf32", not allowed)  # restored afterwards
+    make_trainer(one_class, tmp_path, f"trainer.allow_tf32={allowed}")
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (allowed, allowed)
+
+
 def test_accumulated_gradients_are_averages(calm, monkeypatch):
     trainer, batch = calm
     trainer.model.train()
