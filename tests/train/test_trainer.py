@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sam3.data.collate import split_batch
+from sam3.model_builder import set_tf32
 from sam3.train.checkpointing import LAST
 from sam3.train.finite_guard import NotFiniteError
 from sam3.train.trainer import Precision
@@ -31,12 +32,19 @@ def gradients(trainer, batch):
     return {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
+@pytest.fixture
+def tf32_restored():
+    before = torch.backends.cuda.matmul.allow_tf32
+    yield
+    set_tf32(before)
+
+
 @pytest.mark.parametrize("allowed", [True, False])
-def test_tf32_is_as_configured(one_class, tmp_path, monkeypatch, allowed):
-    for flags in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(flags, "allow_tf32", not allowed)  # restored afterwards
+def test_tf32_is_as_configured(one_class, tmp_path, tf32_restored, allowed):
+    set_tf32(not allowed)
     make_trainer(one_class, tmp_path, f"trainer.allow_tf32={allowed}")
-    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (allowed, allowed)
+    assert torch.backends.cuda.matmul.allow_tf32 is allowed
+    assert torch.backends.cudnn.allow_tf32 is allowed
 
 
 def test_accumulated_gradients_are_averages(calm, monkeypatch):
