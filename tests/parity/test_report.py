@@ -1,6 +1,6 @@
 import math
 
-from tests.parity.report import Row, print_table
+from tests.parity.report import Row, print_table, rows_or_miss
 
 
 def test_a_row_is_ok_up_to_its_limit_and_never_with_nan():
@@ -17,3 +17,11 @@ def test_the_table_counts_what_is_within(capsys):
     assert [line.split()[-1] for line in lines[1:3]] == ["yes", "NO"]
     assert lines[-1] == "1 / 2 within limits"
     assert print_table([])
+
+
+def test_what_cannot_be_compared_is_a_miss_with_its_reason():
+    rows = [Row("a", 0.0, 0.1)]
+    assert rows_or_miss("a", lambda: iter(rows)) == rows
+    [row] = rows_or_miss("a", lambda: {}["boxes"])
+    assert row.quantity == "a: cannot be compared (KeyError: 'boxes')"
+    assert not row.ok

@@ -1,6 +1,7 @@
 """The data fixtures: a compact subset in every clone, the full set where it is present."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,18 +38,43 @@ def test_full_set_is_within_limits_and_accounted_for(shared):
     assert [name for name in checked if is_left_out(name)] == []
 
 
+def test_other_pictures_and_fewer_fixtures(tmp_path):
+    """Other names, no fixture that shows the example boxes unmoved, no fixture of the first training sample."""
+    path = shutil.copytree(SUBSET, tmp_path / "golden") / "transforms.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["pad2.img10"], content["train_pipeline.dp0"]
+    content = {name.replace("img10", "another"): fixture for name, fixture in content.items()}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    rows = check(path.parent)
+    assert _misses(rows) == []
+    names = {row.quantity for row in rows}
+    assert {"hflip.another: input boxes", "pad4.another: input boxes", "collate.train: boxes"} <= names
+
+    del content["pad4.another"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    rows = check(path.parent)
+    assert _misses(rows) == []
+    assert "hflip.another: boxes" in {row.quantity for row in rows}
+    assert "hflip.another: input boxes" not in {row.quantity for row in rows}
+
+
+def test_what_cannot_be_compared_is_a_miss(tmp_path):
+    path = shutil.copytree(SUBSET, tmp_path / "golden") / "transforms.json"
+    content = {"hflip.img10": {"datapoint_index": 0}, "center_crop.of_another": {}, "collate.train": {}}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    (path.parent / "dataset_behaviour.json").unlink()
+    misses = [row.quantity for row in _misses(check(path.parent))]
+    assert [miss.split(":")[0] for miss in misses] == ["hflip.img10", "collate.train"]
+    assert all("cannot be compared" in miss for miss in misses)
+
+
 def test_a_wrong_number_is_a_miss(tmp_path):
-    for file in SUBSET.rglob("*"):
-        if file.is_file():
-            copy = tmp_path / file.relative_to(SUBSET)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read_bytes())
-    path = tmp_path / "transforms.json"
+    path = shutil.copytree(SUBSET, tmp_path / "golden") / "transforms.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["hflip.img10"]["result"]["images"][0]["objects"][0]["bbox"][0] += 0.01
     content["a new fixture"] = {"datapoint_index": 0}
     path.write_text(json.dumps(content), encoding="utf-8")
-    assert [row.quantity for row in _misses(check(tmp_path))] == [
+    assert [row.quantity for row in _misses(check(path.parent))] == [
         "hflip.img10: boxes",
         "a new fixture: unknown fixture",
     ]
