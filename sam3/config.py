@@ -1,7 +1,7 @@
 """The shape of the network: one dataclass per part, one number per field.
 
-Every field that decides a tensor's shape or a formula's constant stands here; nothing in
-``sam3.model`` holds a literal of its own. Presets: :func:`sam3` (the released 848 M model) and
+Every number that decides a tensor's shape, or that configurations vary, stands here; constants that
+belong to one formula stand beside it. Presets: :func:`sam3` (the released 848 M model) and
 :func:`tiny` (learns on a CPU in minutes). Source of the numbers: ``spec/detector.md`` sections 4-12.
 """
 

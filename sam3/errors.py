@@ -7,6 +7,7 @@ its traceback.
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 
 class UserError(ValueError):
@@ -25,8 +26,14 @@ class CheckpointError(UserError):
     """A weight file is missing, unreadable, or does not fit the model."""
 
 
+def listed(values: Sequence[Any], limit: int = 8) -> str:
+    """The first ``limit`` of ``values`` for a message, and how many more there are: ``a, b and 3 more``."""
+    shown = ", ".join(map(str, values[:limit]))
+    return shown + (f" and {len(values) - limit} more" if len(values) > limit else "")
+
+
 def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
-    """Run a command's ``main``; user errors become one paragraph on stderr.
+    """Run a command's ``main``; errors of the user or of the system (no file, no room) become one paragraph on stderr.
 
     Returns:
         The exit code: what ``main`` returned (``None`` counts as 0), 2 after a user error,
@@ -34,7 +41,7 @@ def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequen
     """
     try:
         return main(argv) or 0
-    except (UserError, FileNotFoundError, FileExistsError, PermissionError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

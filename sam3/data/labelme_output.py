@@ -17,7 +17,7 @@ from typing import Any
 
 from sam3.data.labelme_images import SourceImage, comparable_name
 from sam3.data.labelme_shapes import Instance
-from sam3.errors import DataError
+from sam3.errors import DataError, listed
 from sam3.io.files import write_json
 
 SPLITS = ("train", "val")
@@ -53,10 +53,9 @@ def check_free(output_dir: Path, *, overwrite: bool) -> None:
             raise DataError(f"'{folder}' is not empty; pass --overwrite to replace it, or name another --output_dir")
         foreign = sorted(set(files) - _files_of_dataset(folder))
         if foreign:
-            names = ", ".join(str(path.relative_to(output_dir)) for path in foreign[:5])
-            more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+            names = listed([path.relative_to(output_dir) for path in foreign], limit=5)
             raise DataError(
-                f"--overwrite replaces only what this command wrote, but '{output_dir}' also holds {names}{more}; "
+                f"--overwrite replaces only what this command wrote, but '{output_dir}' also holds {names}; "
                 "move them away, or name another --output_dir"
             )
 

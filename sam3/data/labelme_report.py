@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3.data.labelme_output import ConvertedImage
+from sam3.errors import listed
 
 _SINGLE, _MULTI = (f"sam3/train/conf/train_config_{kind}_class.yaml" for kind in ("single", "multi"))
 
@@ -107,7 +108,7 @@ def _left_out(report: ConversionReport) -> list[str]:
         lines.append("shapes of unsupported types left out: " + counted(named))
     if report.unlabelled_images:
         lines.append(
-            f"images without a JSON file left out: {_first(report.unlabelled_images, limit=3)}; "
+            f"images without a JSON file left out: {listed(report.unlabelled_images, limit=3)}; "
             "if they show none of the objects, pass --include_unlabelled"
         )
     turned = sum(image.source.is_turned for image in report.images)
@@ -132,12 +133,12 @@ def _warnings(report: ConversionReport) -> list[str]:
     lines = []
     one_sided = [name for name in report.class_names if 0 in _class_numbers(report, name)[3:5]]
     if one_sided:
-        lines.append(f"warning: classes with objects in only one of train and val: {_first(one_sided)}")
+        lines.append(f"warning: classes with objects in only one of train and val: {listed(one_sided)}")
     copies = sorted(set.intersection(*(_digests(report, side) for side in (True, False))))
     if copies:
         names = [image.key for image in report.images if image.source.digest in copies]
         lines.append(
-            f"warning: copies of one image in both train and val make validation look too good: {_first(names)}; "
+            f"warning: copies of one image in both train and val make validation look too good: {listed(names)}; "
             "delete the copies, or see --group_by"
         )
     return lines
@@ -147,10 +148,6 @@ def _digests(report: ConversionReport, side: bool) -> set[str]:
     return {
         image.source.digest for image, in_train in zip(report.images, report.in_train, strict=True) if in_train == side
     }
-
-
-def _first(names: Sequence[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _next_step(report: ConversionReport) -> list[str]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sam3.errors import DataError
+from sam3.errors import DataError, listed
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def check_class_name(categories: Mapping[int, str], class_name: str, *, allow_mi
     if len(names) != 1:
         raise DataError(
             f"dataset.class_name is {class_name!r}, but the annotations have {len(names)} categories "
-            f"({_listed(names)}). Set dataset.class_name to null to train on all of them under their own names"
+            f"({listed(names, limit=20)}). Set dataset.class_name to null to train on all of them under their own names"
         )
     if names[0] != class_name and not allow_mismatch:
         raise DataError(
@@ -61,7 +61,9 @@ def _from_mapping(categories: Mapping[int, str], prompts: Mapping[Any, str]) -> 
     known = {str(category_id) for category_id in categories} | set(categories.values()) | {"*"}
     unknown = [key for key in by_key if key not in known]
     if unknown:
-        raise DataError(f"prompts name {_listed(unknown)}, but the annotations have {_described(categories)}")
+        raise DataError(
+            f"prompts name {listed(unknown, limit=20)}, but the annotations have {describe_categories(categories)}"
+        )
     return {
         category_id: by_key.get(str(category_id), by_key.get(name, by_key.get("*", name)))
         for category_id, name in categories.items()
@@ -80,7 +82,7 @@ def _from_list(categories: Mapping[int, str], prompts: Sequence[Mapping[str, Any
     if unknown or missing:
         raise DataError(
             f"a prompts list must name every category once: unknown ids {unknown}, missing ids {missing}; "
-            f"the annotations have {_described(categories)}"
+            f"the annotations have {describe_categories(categories)}"
         )
     return {category_id: texts[category_id] for category_id in categories}
 
@@ -100,10 +102,6 @@ def _check_phrases(phrases: Mapping[int, str]) -> None:
             )
 
 
-def _described(categories: Mapping[int, str]) -> str:
-    return "categories " + _listed([f"{category_id}: {name}" for category_id, name in categories.items()])
-
-
-def _listed(values: Sequence[Any], limit: int = 20) -> str:
-    shown = ", ".join(str(value) for value in values[:limit])
-    return shown + (f" and {len(values) - limit} more" if len(values) > limit else "")
+def describe_categories(categories: Mapping[int, str]) -> str:
+    """``categories 1: bolt, 2: nut``, for messages."""
+    return "categories " + listed([f"{category_id}: {name}" for category_id, name in categories.items()], limit=20)

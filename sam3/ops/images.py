@@ -44,12 +44,5 @@ def normalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
     return (values - _per_channel(mean, values)) / _per_channel(std, values)
 
 
-def denormalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(..., 3, H, W) network input -> uint8, the inverse of :func:`normalize`."""
-    values = image.float()
-    values = values * _per_channel(std, values) + _per_channel(mean, values)
-    return (values * 255).round().clamp(0, 255).to(torch.uint8)
-
-
 def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]

@@ -33,11 +33,6 @@ def encode(mask: np.ndarray) -> Rle:
     return _with_text(coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8)))
 
 
-def encode_batch(masks: np.ndarray | Sequence[np.ndarray]) -> list[Rle]:
-    """RLE of each mask of (N, H, W); N may be 0."""
-    return [encode(mask) for mask in masks]
-
-
 def decode(rle: Mapping[str, Any]) -> np.ndarray:
     """Mask (H, W), bool, in column-major memory; ``rle["counts"]`` is text, bytes or a list of runs.
 
@@ -95,6 +90,13 @@ def union(rles: Sequence[Mapping[str, Any]]) -> Rle:
     return _with_text(coco_mask.merge([_as_compressed(rle) for rle in rles]))
 
 
+def iou(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    """Intersection over union of two masks of one size."""
+    from pycocotools import mask as coco_mask
+
+    return float(coco_mask.iou([_as_compressed(first)], [_as_compressed(second)], [0])[0, 0])
+
+
 def from_any(segmentation: Any, height: int, width: int) -> Rle:
     """Compressed RLE of any COCO ``segmentation``: list of polygons, uncompressed or compressed RLE.
 
@@ -149,7 +151,7 @@ def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _is_length(side: Any) -> bool:
-    return isinstance(side, int | float | np.number) and side >= 0 and side == int(side)
+    return isinstance(side, int | float | np.number) and side >= 0 and float(side).is_integer()
 
 
 def _runs(rle: Mapping[str, Any]) -> np.ndarray:

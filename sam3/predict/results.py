@@ -35,7 +35,7 @@ class FoundObject:
         x, y, width, height = (int(value) for value in rle.to_box_xywh(self.segmentation))
         if not width:
             return None
-        return np.ascontiguousarray(self.mask()[y : y + height, x : x + width]), (x, y)
+        return np.ascontiguousarray(rle.decode_columns(self.segmentation, x, x + width)[y : y + height]), (x, y)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -159,7 +159,7 @@ def close_polygons(mask: NDArray[np.bool_], tolerance: float) -> list[NDArray]:
     while tolerance >= 0.25 and exact:
         simple = [simplify_polygon(polygon, tolerance) for polygon in exact]
         covered = rle.from_polygons([polygon.astype(float).ravel().tolist() for polygon in simple], *mask.shape)
-        if _iou(encoded, covered) >= MIN_POLYGON_IOU:
+        if rle.iou(encoded, covered) >= MIN_POLYGON_IOU:
             return simple
         tolerance /= 2
     return [simplify_polygon(polygon, 0) for polygon in exact]
@@ -215,9 +215,3 @@ def _coco_record(found: FoundObject, image_id: int, category_id: int) -> dict[st
 def _file_name(label: str) -> str:
     """A label as part of a file name: letters and digits of any script, the rest as dashes."""
     return re.sub(r"[^\w.]+", "-", label).strip("-.")[:40] or "object"
-
-
-def _iou(first: rle.Rle, second: rle.Rle) -> float:
-    from pycocotools import mask as coco_mask
-
-    return float(coco_mask.iou([first], [second], [0])[0, 0])

@@ -1,6 +1,7 @@
 """Which process this is. One process needs no process group: then it is number 0 of 1."""
 
 import torch.distributed as dist
+from torch import Tensor
 
 
 def rank() -> int:
@@ -13,9 +14,13 @@ def world_size() -> int:
     return dist.get_world_size() if _is_running() else 1
 
 
-def is_primary() -> bool:
-    """Whether this process writes the files."""
-    return rank() == 0
+def mean(value: Tensor) -> Tensor:
+    """Mean of ``value`` over all processes, the same in each of them."""
+    if world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / world_size()
 
 
 def _is_running() -> bool:

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from sam3.errors import UserError
+from sam3.errors import UserError, listed
 from sam3.structures import Batch
 from sam3.train.losses.criterion import Losses
 from sam3.train.progress import Progress
 
 _log = logging.getLogger(__name__)
-
-_NAMED_IMAGES = 8
 
 
 class NotFiniteError(UserError):
@@ -41,14 +39,12 @@ class FiniteGuard:
 
     def report(self, what: str, batch: Batch) -> None:
         """Name what is wrong with which batch."""
-        names = batch.origin.file_names
-        shown = ", ".join(names[:_NAMED_IMAGES]) + (f" and {len(names) - _NAMED_IMAGES} more" if len(names) > 8 else "")
         _log.warning(
             "epoch %d, step %d: %s; the step is skipped. Images: %s. Phrases: %s",
             self.progress.epoch,
             self.progress.step_in_epoch,
             what,
-            shown,
+            listed(batch.origin.file_names),
             ", ".join(batch.phrases),
         )
 

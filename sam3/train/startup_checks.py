@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sam3.data.prompts import describe_categories
 from sam3.errors import ConfigError, DataError
 from sam3.train.meters import GIGABYTE
 from sam3.train.schema import OptimConfig, RunConfig
@@ -57,8 +58,9 @@ def check_categories(train: Any, val: Any) -> None:
     if train is None or val is None or train.categories == val.categories:
         return
     raise DataError(
-        f"train and val differ in their categories: {train.ann_file} has {_listed(train.categories)}, "
-        f"{val.ann_file} has {_listed(val.categories)}. Convert both with one command, or make the lists equal"
+        f"train and val differ in their categories: {train.ann_file} has {describe_categories(train.categories)}, "
+        f"{val.ann_file} has {describe_categories(val.categories)}. "
+        "Convert both with one command, or make the lists equal"
     )
 
 
@@ -93,7 +95,3 @@ def check_free_disk(folder: Path, needed_bytes: int) -> None:
             f"run take about {needed_bytes / GIGABYTE:.1f} GiB. Make room, choose another folder, list fewer "
             "trainer.checkpoint.save_epochs, or set trainer.checkpoint.save_model_only=true and save_fp16=true"
         )
-
-
-def _listed(categories: dict[int, str]) -> str:
-    return ", ".join(f"{number}: {name!r}" for number, name in categories.items())

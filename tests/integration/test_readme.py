@@ -93,8 +93,9 @@ def test_exempt_commands_name_what_exists(name, repository):
             assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), command
         for group in re.findall(r"\.\[([\w,]+)\]", command):
             assert set(group.split(",")) <= set(extras), command
-        for module in re.findall(r"python -m (tests\.parity\.\w+)", command):
+        for module, data in re.findall(r"python -m (tests\.parity\.\w+) (\S+)", command):
             assert (repository / (module.replace(".", "/") + ".py")).exists(), command
+            assert (repository / data).exists(), command
     for subcommand in re.findall(r"`sam3 (\w+)`", (repository / name).read_text(encoding="utf-8")):
         assert subcommand in SUBCOMMANDS
 

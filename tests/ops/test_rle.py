@@ -69,10 +69,12 @@ def test_integers_other_than_one_are_object():
     assert rle.area(rle.encode(np.array([[0, 255], [2, 0]]))) == 2
 
 
-def test_batch_and_empty_batch():
-    masks = np.stack([big_mask(0), big_mask(1)])
-    assert rle.encode_batch(masks) == [rle.encode(masks[0]), rle.encode(masks[1])]
-    assert rle.encode_batch(np.zeros((0, 3, 3), bool)) == []
+def test_iou():
+    first, second = big_mask(0), big_mask(1)
+    expected = (first & second).sum() / (first | second).sum()
+    assert rle.iou(rle.encode(first), rle.encode(second)) == pytest.approx(expected, abs=1e-12)
+    uncompressed = {"size": [2, 2], "counts": [0, 4]}
+    assert rle.iou(uncompressed, rle.encode(np.ones((2, 2)))) == 1.0
 
 
 def test_bytes_text_and_lists_mean_the_same():
@@ -107,10 +109,10 @@ def test_polygons_are_united_and_cut_at_the_image():
 
 def test_union_of_masks():
     masks = [big_mask(0), big_mask(1), np.zeros((300, 400), bool)]
-    assert rle.union(rle.encode_batch(masks)) == rle.encode(masks[0] | masks[1])
+    assert rle.union([rle.encode(mask) for mask in masks]) == rle.encode(masks[0] | masks[1])
     assert rle.union([rle.encode(masks[0])]) == rle.encode(masks[0])
     with pytest.raises(DataError, match=r"one size.*\(3, 4\), \(4, 3\)"):
-        rle.union(rle.encode_batch([np.zeros((3, 4)), np.zeros((4, 3))]))
+        rle.union([rle.encode(np.zeros((3, 4))), rle.encode(np.zeros((4, 3)))])
     with pytest.raises(DataError, match="none"):
         rle.union([])
 

@@ -8,9 +8,8 @@ from sam3.config import TextConfig
 from sam3.errors import DataError
 from sam3.model.layers.attention import MultiHeadAttention
 from sam3.model.layers.layer_list import LayerList
+from sam3.model.text.tokenizer import PAD_ID
 from sam3.structures import TextFeatures
-
-PADDING_ID = 0
 
 
 class TextEncoder(nn.Module):
@@ -29,7 +28,7 @@ class TextEncoder(nn.Module):
         """
         embeddings = self.encoder.token_embedding(token_ids)
         features = self.resizer(self.encoder(embeddings))
-        return TextFeatures(features=features, mask=token_ids == PADDING_ID, embeddings=embeddings)
+        return TextFeatures(features=features, mask=token_ids == PAD_ID, embeddings=embeddings)
 
 
 class TextTransformer(nn.Module):

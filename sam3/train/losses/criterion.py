@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sam3.errors import ConfigError
 from sam3.structures import DetectorOutput, QueryPredictions, Targets
+from sam3.train import distributed
 from sam3.train.losses.semantic import SemanticLoss
 from sam3.train.losses.terms import LossTerm, weighted_sum
 from sam3.train.matcher import HungarianMatcher, Matches, OneToManyMatcher
@@ -118,9 +119,8 @@ class Criterion(nn.Module):
         if self.normalization == "none":
             return torch.ones((), device=targets.boxes.device)
         count = torch.full((), float(len(targets.boxes)), device=targets.boxes.device)
-        if self.normalization == "global" and torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(count)
-            count = count / torch.distributed.get_world_size()
+        if self.normalization == "global":
+            count = distributed.mean(count)
         return count.clamp(min=1)
 
     def _branches(self, output: DetectorOutput) -> list[_Branch]:

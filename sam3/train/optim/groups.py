@@ -122,16 +122,14 @@ def make_groups(
     options: Mapping[str, Sequence[Rule]],
     *,
     layer_decay: LayerDecay | None = None,
-    include_frozen: bool = False,
 ) -> list[ParameterGroup]:
-    """Splits the model's parameters into groups; every parameter lands in exactly one.
+    """Splits the model's trainable parameters into groups; every one lands in exactly one of them.
 
     Groups follow the order of the rules (of ``lr`` first), parameters that of the model. Groups
     without a parameter are left out.
 
     Args:
         options: Rules of each option, e.g. ``{"lr": [...], "weight_decay": [...]}``; ``lr`` is required.
-        include_frozen: Keep parameters that need no gradient. They are matched by the rules in any case.
 
     Raises:
         ConfigError: A pattern or class matches nothing, two rules of an option claim a parameter, or none does.
@@ -146,7 +144,7 @@ def make_groups(
     groups = []
     for combination in product(*parts.values()):
         shared = frozenset.intersection(*(part.names for part in combination))
-        names = [name for name, p in parameters.items() if name in shared and (include_frozen or p.requires_grad)]
+        names = [name for name, p in parameters.items() if name in shared and p.requires_grad]
         if names:
             by_option = dict(zip(parts, combination, strict=True))
             groups.append(

@@ -81,13 +81,12 @@ def build_optimizer(
     optimizer: Callable[..., torch.optim.Optimizer],
     options: Mapping[str, Sequence[Rule]],
     layer_decay: LayerDecay | None = None,
-    include_frozen: bool = False,
 ) -> ScheduledOptimizer:
     """Groups the model's parameters and gives them to ``optimizer`` (a class or partial, e.g. ``torch.optim.AdamW``).
 
     The other arguments are those of :func:`~sam3.train.optim.groups.make_groups`.
     """
-    groups = make_groups(model, options, layer_decay=layer_decay, include_frozen=include_frozen)
+    groups = make_groups(model, options, layer_decay=layer_decay)
     return ScheduledOptimizer(groups, optimizer)
 
 

@@ -113,12 +113,11 @@ def test_layer_index(name, layer):
     assert layer_index(name, 32) == layer
 
 
-def test_frozen_parameters_are_left_out_unless_asked_for():
+def test_frozen_parameters_are_left_out():
     model = _Model()
     model.trunk.requires_grad_(False)
     groups = make_groups(model, _options())
     assert {name.split(".")[0] for group in groups for name in group.names} == {"head"}
-    assert len(make_groups(model, _options(), include_frozen=True)) == 4
     model.head.requires_grad_(False)
     with pytest.raises(ConfigError, match="no trainable parameter"):
         make_groups(model, _options())
