@@ -16,7 +16,7 @@ from sam3.model.layers.layer_list import set_activation_checkpointing
 if TYPE_CHECKING:
     from sam3.io.checkpoint import Checkpoint
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "sam3"
 
@@ -154,7 +154,7 @@ def _final_config(
     if resolution is not None:
         result = result.with_resolution(resolution)
         if result.vision.image_size != resolution:
-            logger.warning(
+            _log.warning(
                 "resolution %d is no multiple of the patch (%d): using %d",
                 resolution,
                 result.vision.patch_size,

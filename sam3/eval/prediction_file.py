@@ -22,18 +22,30 @@ Record = dict[str, Any]
 DECIMALS = 5  # of scores and box coordinates in a file
 
 
+def result_record(
+    *,
+    image_id: int,
+    category_id: int,
+    score: float,
+    box_xyxy: Sequence[float] | None = None,
+    segmentation: rle.Rle | None = None,
+    area: float | None = None,
+) -> Record:
+    """One COCO result with what is given: ``bbox`` becomes ``[x, y, w, h]`` in pixels, numbers are rounded."""
+    record: Record = {"image_id": int(image_id), "category_id": int(category_id)}
+    if box_xyxy is not None:
+        x0, y0, x1, y1 = (float(value) for value in box_xyxy)
+        record["bbox"] = [round(value, DECIMALS) for value in (x0, y0, x1 - x0, y1 - y0)]
+    if segmentation is not None:
+        record |= {"segmentation": segmentation, "area": area}
+    return record | {"score": round(float(score), DECIMALS)}
+
+
 def box_records(detections: "Detections", *, image_id: int, category_id: int) -> list[Record]:
     """One record per detection: ``image_id, category_id, bbox`` (``[x, y, w, h]``, pixels), ``score``."""
-    boxes = np.asarray(detections.boxes).astype(np.float64).reshape(-1, 4)  # a copy, changed below
-    boxes[:, 2:] -= boxes[:, :2]
-    scores = np.asarray(detections.scores)
+    boxes, scores = np.asarray(detections.boxes), np.asarray(detections.scores)
     return [
-        {
-            "image_id": int(image_id),
-            "category_id": int(category_id),
-            "bbox": [round(float(value), DECIMALS) for value in box],
-            "score": round(float(score), DECIMALS),
-        }
+        result_record(image_id=image_id, category_id=category_id, score=score, box_xyxy=box)
         for box, score in zip(boxes, scores, strict=True)
     ]
 
@@ -46,16 +58,15 @@ def mask_records(detections: "Detections", *, image_id: int, category_id: int) -
     """
     if detections.masks is None:
         raise DataError("mask records need detections with masks")
-    masks = np.asarray(detections.masks).astype(bool)
-    scores = np.asarray(detections.scores)
+    masks, scores = np.asarray(detections.masks).astype(bool), np.asarray(detections.scores)
     return [
-        {
-            "image_id": int(image_id),
-            "category_id": int(category_id),
-            "segmentation": rle.encode(mask),
-            "area": float(mask.mean()) if mask.size else 0.0,
-            "score": round(float(score), DECIMALS),
-        }
+        result_record(
+            image_id=image_id,
+            category_id=category_id,
+            score=score,
+            segmentation=rle.encode(mask),
+            area=float(mask.mean()) if mask.size else 0.0,
+        )
         for mask, score in zip(masks, scores, strict=True)
     ]
 

@@ -21,7 +21,7 @@ from sam3.io.transformers_names import SECOND_NECK, to_transformers
 
 __all__ = ["Checkpoint", "LoadReport", "ModelCard", "in_precision", "load_into", "read_checkpoint", "save_weights"]
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LAYOUTS = ("sam3", "transformers", "transformers video")
@@ -118,7 +118,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: Sequen
             if name in given:
                 tensor.copy_(given[name])
     report = _report(checkpoint, own, unset)
-    logger.log(logging.WARNING if report.unexpected else logging.INFO, "%s", report)
+    _log.log(logging.WARNING if report.unexpected else logging.INFO, "%s", report)
     return report
 
 

@@ -21,7 +21,7 @@ from sam3.model.postprocess import detections
 from sam3.ops.images import preprocess
 from sam3.structures import VISUAL_PHRASE, Detections, GeometricPrompt, ImageFeatures, TextFeatures
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 State = dict[str, Any]
 
@@ -229,7 +229,7 @@ class Sam3Processor:
     def _entries(self, found: Detections) -> dict[str, Tensor | None]:
         masks, probabilities = found.masks, found.mask_probs
         if masks is not None and probabilities is None:
-            logger.info("masks_logits left out (max_probability_bytes): %d masks of %d x %d pixels", *masks.shape)
+            _log.info("masks_logits left out (max_probability_bytes): %d masks of %d x %d pixels", *masks.shape)
         return {
             "boxes": found.boxes,
             "scores": found.scores,
@@ -315,7 +315,7 @@ def _round_to_patch(model: Sam3Image, resolution: int | None) -> int:
         return model.config.vision.image_size
     rounded = model.config.with_resolution(resolution).vision.image_size
     if rounded != resolution:
-        logger.warning("resolution %d is no multiple of the patch: using %d", resolution, rounded)
+        _log.warning("resolution %d is no multiple of the patch: using %d", resolution, rounded)
     return rounded
 
 

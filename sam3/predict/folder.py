@@ -23,7 +23,7 @@ from sam3.predict.results import FoundObject, ImageResult
 from sam3.predict.run_folder import Entry, RunFolder
 from sam3.predict.writers import ResultWriter
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FAILURES = "failures.json"
 # Errors of the disk, not of an image: every later image would meet them too.
@@ -84,7 +84,7 @@ def predict_images(
         except Exception as error:
             _raise_if_disk_error(error, folder.root)
             summary.failures[str(entry.image.path)] = _reason(error)
-            logger.debug("failed: %s", entry.image.path, exc_info=True)
+            _log.debug("failed: %s", entry.image.path, exc_info=True)
         else:
             summary.processed += not was_finished
             summary.skipped += was_finished

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sam3.eval.prediction_file import DECIMALS
 from sam3.ops import rle
 
-DECIMALS = 5  # of scores and pixels in files
 _IMAGE_KEYS = ("image_id", "name", "file_name", "source", "width", "height")
 
 

@@ -18,7 +18,7 @@ from sam3.io.files import write_json
 from sam3.predict.inputs import ImageFile, path_from, unique_names
 from sam3.predict.results import ImageResult
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 PREDICTIONS = "predictions"
@@ -159,7 +159,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read and is ignored: %s", path, error)
+        _log.warning("%s cannot be read and is ignored: %s", path, error)
         return None
     return value if isinstance(value, dict) else None
 

@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sam3.eval.prediction_file import DECIMALS, result_record
 from sam3.io.files import atomic_path, write_json
 from sam3.ops import rle
 from sam3.ops.contours import mask_polygons, simplify_polygon
 from sam3.predict.inputs import path_from
 from sam3.predict.overlay import Colour, draw_overlay
-from sam3.predict.results import DECIMALS, FoundObject, ImageResult
+from sam3.predict.results import FoundObject, ImageResult
 
 COCO_RESULTS = "coco_predictions.json"
 COCO_IMAGES = "coco_images.json"
@@ -200,16 +201,15 @@ def write_coco(root: Path, results: Iterable[ImageResult], labels: Sequence[str]
 
 
 def _coco_record(found: FoundObject, image_id: int, category_id: int) -> dict[str, Any]:
-    x0, y0, x1, y1 = found.box
-    record: dict[str, Any] = {
-        "image_id": image_id,
-        "category_id": category_id,
-        "bbox": [round(value, DECIMALS) for value in (x0, y0, x1 - x0, y1 - y0)],
-        "score": round(found.score, DECIMALS),
-    }
-    if found.segmentation is not None:
-        record |= {"segmentation": found.segmentation, "area": rle.area(found.segmentation)}
-    return record
+    """``area`` is in pixels."""
+    return result_record(
+        image_id=image_id,
+        category_id=category_id,
+        score=found.score,
+        box_xyxy=found.box,
+        segmentation=found.segmentation,
+        area=None if found.segmentation is None else rle.area(found.segmentation),
+    )
 
 
 def _file_name(label: str) -> str:
