@@ -38,12 +38,12 @@ def compare(
     Args:
         image_entry: COCO image.
         annotations: COCO annotations, of any images.
-        predictions: COCO results, of any images; those below ``score_threshold`` are not drawn.
+        predictions: COCO results, of any images; those that do not exceed ``score_threshold`` are not drawn.
     """
     image = open_image(Path(img_folder) / image_entry["file_name"])
     there = [entry for entry in annotations if entry["image_id"] == image_entry["id"]]
     found = [entry for entry in predictions if entry["image_id"] == image_entry["id"]]
-    found = sorted((entry for entry in found if entry["score"] >= score_threshold), key=lambda entry: entry["score"])
+    found = sorted((entry for entry in found if entry["score"] > score_threshold), key=lambda entry: entry["score"])
     left, right = _drawn(image, there), _drawn(image, found)
     gap = np.full((left.shape[0], GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([left, gap, right], axis=1)

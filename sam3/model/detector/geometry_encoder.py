@@ -75,8 +75,10 @@ class GeometryEncoder(nn.Module):
     def _embed_points(self, prompt: GeometricPrompt, features: Tensor, image_index: Tensor) -> Tensor:
         """(P, Np, C): coordinates, the map's value there, their sine encoding (x, y), the label."""
         dtype, points = features.dtype, prompt.points
-        grid = (2 * points.float() - 1)[:, :, None]
-        sampled = F.grid_sample(features.float()[image_index], grid, align_corners=False)[..., 0].transpose(1, 2)
+        sampled = features.new_zeros(*points.shape[:2], self.d_model)
+        if points.shape[1]:  # else spare the copy of a map for every prompt
+            grid = (2 * points.float() - 1)[:, :, None]
+            sampled = F.grid_sample(features.float()[image_index], grid, align_corners=False)[..., 0].transpose(1, 2)
         encoded = encode_coordinates(points, self.d_model // 2).flatten(-2)
         return (
             self.points_direct_project(points.to(dtype))
