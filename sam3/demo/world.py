@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sam3.data.labelme_document import labelme_document, labelme_shape
 from sam3.demo.backgrounds import background
 from sam3.io.files import write_json
 
@@ -95,7 +96,7 @@ def write_world(folder: str | Path, world: World, *, num_images: int, seed: int 
         scene = draw_scene(world, np.random.default_rng([seed, index]))
         path = folder / f"scene_{index:04d}.png"
         Image.fromarray(scene.image).save(path)
-        write_json(path.with_suffix(".json"), labelme_document(scene, path.name), indent=1)
+        write_json(path.with_suffix(".json"), annotation_of(scene, path.name), indent=1)
         paths.append(path)
     return paths
 
@@ -110,18 +111,10 @@ def draw_scene(world: World, rng: np.random.Generator) -> Scene:
     return Scene(image=picture.clip(0, 255).astype(np.uint8), shapes=shapes)
 
 
-def labelme_document(scene: Scene, file_name: str) -> dict[str, Any]:
+def annotation_of(scene: Scene, file_name: str) -> dict[str, Any]:
     """The content of the Labelme file beside the picture ``file_name``."""
-    height, width = scene.image.shape[:2]
-    return {
-        "version": "5.5.0",
-        "flags": {},
-        "shapes": [_labelme_shape(shape) for shape in scene.shapes],
-        "imagePath": file_name,
-        "imageData": None,
-        "imageHeight": height,
-        "imageWidth": width,
-    }
+    shapes = [_labelme_shape(shape) for shape in scene.shapes]
+    return labelme_document(shapes, image_path=file_name, image_size=scene.image.shape[:2])
 
 
 def _place_shapes(world: World, rng: np.random.Generator, height: int, width: int) -> list[Shape]:
@@ -180,12 +173,4 @@ def _labelme_shape(shape: Shape) -> dict[str, Any]:
         kind, points = "rectangle", [shape.corners[3], shape.corners[1]]  # top left, bottom right
     else:
         kind, points = "polygon", list(shape.corners)
-    return {
-        "label": shape.label,
-        "points": [[round(float(x), 2), round(float(y), 2)] for x, y in points],
-        "group_id": None,
-        "description": "",
-        "shape_type": kind,
-        "flags": {},
-        "mask": None,
-    }
+    return labelme_shape(shape.label, [(round(float(x), 2), round(float(y), 2)) for x, y in points], kind)

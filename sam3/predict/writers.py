@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sam3.data.labelme_document import labelme_document, labelme_shape
 from sam3.eval.prediction_file import DECIMALS, result_record
 from sam3.io.files import atomic_path, write_json
 from sam3.ops import rle
@@ -30,7 +31,6 @@ from sam3.predict.results import FoundObject, ImageResult
 
 COCO_RESULTS = "coco_predictions.json"
 COCO_IMAGES = "coco_images.json"
-LABELME_VERSION = "5.5.0"
 MIN_POLYGON_IOU = 0.97  # of a mask with its simplified polygons; below, the polygons are traced more finely
 
 
@@ -115,15 +115,8 @@ class LabelmeWriter:
             for number, found in enumerate(result.objects, start=1)
             for shape in labelme_shapes(found, number, tolerance=self.tolerance)
         ]
-        document = {
-            "version": LABELME_VERSION,
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": path_from(path.parent, self.output / result.source),
-            "imageData": None,
-            "imageHeight": result.height,
-            "imageWidth": result.width,
-        }
+        source = path_from(path.parent, self.output / result.source)
+        document = labelme_document(shapes, image_path=source, image_size=(result.height, result.width))
         write_json(path, document, indent=2)
 
 
@@ -139,16 +132,14 @@ def labelme_shapes(found: FoundObject, number: int, *, tolerance: float) -> list
     else:
         outlines, kind = [polygon.tolist() for polygon in close_polygons(mask, tolerance)], "polygon"
     return [
-        {
-            "label": found.label,
-            "points": [[float(x), float(y)] for x, y in outline],
-            "group_id": number if len(outlines) > 1 else None,
-            "description": f"score {found.score:.3f}",
-            "shape_type": kind,
-            "flags": {},
-            "mask": None,
-            "score": round(found.score, DECIMALS),
-        }
+        labelme_shape(
+            found.label,
+            outline,
+            kind,
+            group_id=number if len(outlines) > 1 else None,
+            description=f"score {found.score:.3f}",
+        )
+        | {"score": round(found.score, DECIMALS)}
         for outline in outlines
     ]
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from sam3.demo.backgrounds import PATTERNS, background
-from sam3.demo.world import COLOURS, Scene, Shape, World, draw_scene, labelme_document, write_world
+from sam3.demo.world import COLOURS, Scene, Shape, World, annotation_of, draw_scene, write_world
 
 
 def scenes(world: World, count: int, seed: int = 0) -> list[Scene]:
@@ -45,7 +45,7 @@ def test_labelme_files_describe_their_pictures(tmp_path):
 
 def test_every_kind_of_annotation_and_every_word_occurs_and_some_pictures_are_empty():
     all_scenes = scenes(World(), 200)
-    documents = [labelme_document(scene, "a.png") for scene in all_scenes]
+    documents = [annotation_of(scene, "a.png") for scene in all_scenes]
     kinds = Counter(shape["shape_type"] for document in documents for shape in document["shapes"])
     assert set(kinds) == {"circle", "rectangle", "polygon"}
     words = Counter(shape.label for scene in all_scenes for shape in scene.shapes)
@@ -60,7 +60,7 @@ def test_the_annotation_covers_the_painted_pixels():
     shape = Shape(colour="red", form="triangle", centre=(40, 30), radius=20)
     assert shape.corners[0] == pytest.approx([40, 10])  # the tip points up
     rectangle = Shape(colour="red", form="square", centre=(50, 60), radius=10 * 2**0.5)
-    document = labelme_document(Scene(np.zeros((100, 100, 3), np.uint8), [rectangle]), "a.png")
+    document = annotation_of(Scene(np.zeros((100, 100, 3), np.uint8), [rectangle]), "a.png")
     assert document["shapes"][0]["shape_type"] == "rectangle"
     assert document["shapes"][0]["points"] == [[40.0, 50.0], [60.0, 70.0]]
 
