@@ -62,13 +62,8 @@ class CocoAnnotations:
     annotations: dict[int, list[dict[str, Any]]]  # image id -> entries in file order
 
 
-def class_names(ann_file: str | Path) -> list[str]:
-    """Category names of a COCO file, by category id."""
-    return list(read_coco(ann_file).categories.values())
-
-
-def load_coco(
-    ann_file: str | Path,
+def records_of(
+    coco: CocoAnnotations,
     *,
     prompts: Prompts = None,
     include_negatives: bool = True,
@@ -76,7 +71,7 @@ def load_coco(
     with_masks: bool = True,
     box_rule: BoxRule = "clip",
 ) -> list[ImageRecord]:
-    """All records of a COCO file: images times category chunks.
+    """One record for each image and each chunk of categories.
 
     Args:
         prompts: see :func:`sam3.data.prompts.phrases_of_categories`.
@@ -90,28 +85,8 @@ def load_coco(
             the parity program asks for it.
 
     Raises:
-        DataError: the file is not usable; the message names the file and the entry.
+        DataError: an annotation is not usable; the message names the file and the entry.
     """
-    return records_of(
-        read_coco(ann_file),
-        prompts=prompts,
-        include_negatives=include_negatives,
-        category_chunk_size=category_chunk_size,
-        with_masks=with_masks,
-        box_rule=box_rule,
-    )
-
-
-def records_of(
-    coco: CocoAnnotations,
-    *,
-    prompts: Prompts = None,
-    include_negatives: bool = True,
-    category_chunk_size: int | None = None,
-    with_masks: bool = True,
-    box_rule: BoxRule = "clip",
-) -> list[ImageRecord]:
-    """:func:`load_coco` for a file that has been read already."""
     phrases = phrases_of_categories(coco.categories, prompts)
     chunks = category_chunks(list(coco.categories), category_chunk_size)
     records = []

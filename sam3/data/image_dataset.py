@@ -41,7 +41,7 @@ class ImageDataset:
         load_segmentation: give masks too.
         limit_ids: use only this many records, a fixed random choice.
         seed: of the transforms.
-        box_rule: see :func:`sam3.data.coco.load_coco`.
+        box_rule: see :func:`sam3.data.coco.records_of`.
 
     Raises:
         DataError: the annotations are not usable, or none of the images can be found.

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from sam3.data.coco import category_chunks, class_names, load_coco, read_coco
+from sam3.data.coco import category_chunks, read_coco, records_of
 from sam3.errors import DataError
 from sam3.ops import rle
 
@@ -42,36 +42,36 @@ def write(tmp_path):
 
 
 def test_images_and_categories_are_sorted_by_id(write):
-    first, second = load_coco(write(VALID))
+    first, second = records_of(read_coco(write(VALID)))
     assert (first.image_id, first.file_name, first.height, first.width) == (1, "ä/a.png", 10, 20)
     assert [(q.category_id, q.phrase, q.object_indices) for q in first.queries] == [(4, "dog", ()), (9, "cat", ())]
     assert [(q.category_id, q.object_indices) for q in second.queries] == [(4, (0,)), (9, (1, 2))]
     assert [item.is_crowd for item in second.objects] == [True, False, False]
     assert second.objects[2].box == (1.0, 2.0, 4.0, 6.0)
     assert second.objects[2].area == pytest.approx(12 / 2400)
-    assert class_names(write(VALID)) == ["dog", "cat"]
+    assert list(read_coco(write(VALID)).categories.values()) == ["dog", "cat"]
 
 
 def test_boxes_are_cut_at_the_border(write):
-    outside = load_coco(write(VALID))[1].objects[0]
+    outside = records_of(read_coco(write(VALID)))[1].objects[0]
     assert outside.box == (0.0, 30.0, 14.0, 40.0)
     assert outside.area == pytest.approx(140 / 2400)
 
 
 def test_the_reference_rule_moves_boxes_instead(write):
-    outside = load_coco(write(VALID), box_rule="reference")[1].objects[0]
+    outside = records_of(read_coco(write(VALID)), box_rule="reference")[1].objects[0]
     assert outside.box == pytest.approx((0.0, 30.0, 20.0, 45.0))
     assert outside.area == pytest.approx(300 / 2400)
 
 
 def test_without_negatives_a_record_can_ask_for_nothing(write):
-    first, second = load_coco(write(VALID), include_negatives=False)
+    first, second = records_of(read_coco(write(VALID)), include_negatives=False)
     assert first.queries == ()
     assert len(second.queries) == 2
 
 
 def test_chunks_hold_their_own_objects_only(write):
-    records = load_coco(write(VALID), category_chunk_size=1)
+    records = records_of(read_coco(write(VALID)), category_chunk_size=1)
     assert [(r.image_id, [q.category_id for q in r.queries], len(r.objects)) for r in records] == [
         (1, [4], 0),
         (1, [9], 0),
@@ -96,22 +96,22 @@ def test_every_kind_of_mask_becomes_the_same_rle(write):
     content = copy.deepcopy(VALID)
     content["annotations"][1]["segmentation"] = {"size": [40, 60], "counts": runs}
     content["annotations"][2]["segmentation"] = dict(rle.encode(mask))
-    masks = [item.mask for item in load_coco(write(content))[1].objects]
+    masks = [item.mask for item in records_of(read_coco(write(content)))[1].objects]
     assert masks == [rle.encode(mask)] * 3
-    assert [item.mask for item in load_coco(write(content), with_masks=False)[1].objects] == [None] * 3
+    assert [item.mask for item in records_of(read_coco(write(content)), with_masks=False)[1].objects] == [None] * 3
 
 
 def test_empty_and_null_masks_are_no_masks(write):
     content = copy.deepcopy(VALID)
     content["annotations"][2]["segmentation"] = None
-    assert [item.mask is None for item in load_coco(write(content))[1].objects] == [True, False, True]
+    assert [item.mask is None for item in records_of(read_coco(write(content)))[1].objects] == [True, False, True]
 
 
 def test_boxes_without_area_are_counted_in_a_warning(write, caplog):
     content = copy.deepcopy(VALID)
     content["annotations"][0]["bbox"] = [100, 100, 5, 5]
     with caplog.at_level(logging.WARNING):
-        assert load_coco(write(content))[1].objects[1].area == 0
+        assert records_of(read_coco(write(content)))[1].objects[1].area == 0
     assert "1 boxes have no area inside their image (first: b.png)" in caplog.text
 
 
@@ -153,7 +153,7 @@ def test_a_broken_file_is_named_with_its_entry(write, break_it, message):
     break_it(content)
     path = write(content)
     with pytest.raises(DataError, match=message) as raised:
-        load_coco(path)
+        records_of(read_coco(path))
     assert str(path) in str(raised.value)
 
 

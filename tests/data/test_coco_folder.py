@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from sam3.data.coco import load_coco
+from sam3.data.coco import read_coco, records_of
 from sam3.ops import rle
 from tests.data.coco_folder import CLASSES, COLOURS, write_coco_folder
 
@@ -13,9 +13,9 @@ from tests.data.coco_folder import CLASSES, COLOURS, write_coco_folder
 def test_layout_colours_and_negatives(tmp_path):
     root = write_coco_folder(tmp_path / "a", 5, CLASSES[:4], val_images=2, size=(60, 80))
     assert sorted(path.name for path in root.iterdir()) == ["train", "val"]
-    records = load_coco(root / "train" / "annotations.json")
+    records = records_of(read_coco(root / "train" / "annotations.json"))
     assert [record.file_name for record in records] == [f"{index:04d}.png" for index in range(5)]
-    assert len(load_coco(root / "val" / "annotations.json")) == 2
+    assert len(records_of(read_coco(root / "val" / "annotations.json"))) == 2
     assert all(record.objects for record in records[:-1])
     assert not records[-1].objects
     first = records[0].queries[0]

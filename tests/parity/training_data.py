@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sam3.data.coco import ImageRecord, load_coco
+from sam3.data.coco import ImageRecord, read_coco, records_of
 from sam3.data.collate import collate, split_batch
 from sam3.data.image_dataset import limited_indices
 from sam3.data.samples import Query, Sample
@@ -111,7 +111,7 @@ def _check_loader(golden: Golden, name: str, expected: dict[str, Any]) -> list[R
     options = dict(expected["options"])
     if "prompts" in options:
         options["prompts"] = ast.literal_eval(options["prompts"])
-    records = load_coco(golden.ann_file, box_rule="reference", **options)
+    records = records_of(read_coco(golden.ann_file), box_rule="reference", **options)
     facts = [_loader_facts(point) for point in expected["datapoints"]]
     boxes = [[*note["bbox"], note["area"]] for point in expected["datapoints"] for note in point["annotations"]]
     return [
@@ -123,7 +123,7 @@ def _check_loader(golden: Golden, name: str, expected: dict[str, Any]) -> list[R
 def _refuses_too_few_prompts(golden: Golden) -> bool:
     first = next(iter(read_json(golden.ann_file)["categories"]))
     try:
-        load_coco(golden.ann_file, prompts=[{"id": first["id"], "name": first["name"]}])
+        records_of(read_coco(golden.ann_file), prompts=[{"id": first["id"], "name": first["name"]}])
     except DataError:
         return True
     return False
