@@ -5,6 +5,7 @@ VENV ?= .venv
 # Versions for a reproducible CPU install. With CUDA: `make setup CONSTRAINTS=` lets pip choose the build of torch.
 CONSTRAINTS ?= constraints.txt
 SEED ?= 0
+DEMO_OUTPUT ?= $(if $(filter 0,$(SEED)),demo_output,demo_output/seed_$(SEED))
 GOLDEN ?= ../shared/golden
 
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ help: ## list the commands
 setup: $(STAMP) ## create the virtual environment and install everything into it
 
 demo: $(STAMP) ## Labelme folder -> trained model -> predictions, on a CPU in minutes (SEED=n)
-	$(ONE_THREAD) $(BIN)/python -m sam3.demo --seed $(SEED)
+	$(ONE_THREAD) $(BIN)/python -m sam3.demo --seed $(SEED) --output $(DEMO_OUTPUT)
 
 test: $(STAMP) ## the test suite: CPU, no network
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
