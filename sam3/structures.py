@@ -10,8 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from sam3.ops import rle
 
 _T = TypeVar("_T")
 
@@ -264,3 +268,29 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One object. Pixels are those of the image as it is shown (EXIF orientation applied)."""
+
+    label: str  # class name, or the phrase itself
+    score: float  # in [0, 1]
+    box: tuple[float, float, float, float]  # xyxy, pixels, not clipped to the image
+    segmentation: rle.Rle | None  # None: the model has no segmentation head
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """(H, W), True inside."""
+        return None if self.segmentation is None else rle.decode(self.segmentation)
+
+    def cutout(self) -> tuple[NDArray[np.bool_], tuple[int, int]] | None:
+        """The mask cut to its extent and the upper left corner (x, y) of it; None without a mask or an empty one.
+
+        What draws an object costs as much as the object is large, not the image.
+        """
+        if self.segmentation is None:
+            return None
+        x, y, width, height = (int(value) for value in rle.to_box_xywh(self.segmentation))
+        if not width:
+            return None
+        return np.ascontiguousarray(rle.decode_columns(self.segmentation, x, x + width)[y : y + height]), (x, y)

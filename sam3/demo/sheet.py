@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from sam3.io.images import open_image
-from sam3.predict.overlay import draw_overlay
+from sam3.io.overlay import draw_overlay
 from sam3.predict.results import ImageResult
 
 MARGIN = 6  # pixels between pictures

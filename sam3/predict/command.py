@@ -264,7 +264,7 @@ def _build_predictor(
 
 
 def _writers(arguments: argparse.Namespace, output: Path, settings: "RunSettings") -> "list[ResultWriter]":
-    from sam3.predict.overlay import label_colours
+    from sam3.io.overlay import label_colours
     from sam3.predict.writers import LabelmeWriter, MaskWriter, OverlayWriter
 
     writers: dict[str, ResultWriter] = {

@@ -19,9 +19,10 @@ from sam3.errors import DataError
 from sam3.io.files import write_json
 from sam3.io.images import open_image
 from sam3.predict.inputs import path_from
-from sam3.predict.results import FoundObject, ImageResult
+from sam3.predict.results import ImageResult
 from sam3.predict.run_folder import Entry, RunFolder
 from sam3.predict.writers import ResultWriter
+from sam3.structures import FoundObject
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from sam3.model.postprocess import detections
 from sam3.model.sam3_image_processor import PROMPTS_PER_PASS
 from sam3.ops import rle
 from sam3.ops.images import preprocess
-from sam3.predict.results import FoundObject
-from sam3.structures import Detections, DetectorOutput, QueryPredictions
+from sam3.structures import Detections, DetectorOutput, FoundObject, QueryPredictions
 
 MASK_BYTES = 256 * 2**20  # bound on the full-size masks held at once; of one mask at least
 

@@ -23,11 +23,12 @@ from PIL import Image
 from sam3.data.labelme_document import labelme_document, labelme_shape
 from sam3.eval.prediction_file import DECIMALS, result_record
 from sam3.io.files import atomic_path, write_json
+from sam3.io.overlay import Colour, draw_overlay
 from sam3.ops import rle
 from sam3.ops.contours import mask_polygons, simplify_polygon
 from sam3.predict.inputs import path_from
-from sam3.predict.overlay import Colour, draw_overlay
-from sam3.predict.results import FoundObject, ImageResult
+from sam3.predict.results import ImageResult
+from sam3.structures import FoundObject
 
 COCO_RESULTS = "coco_predictions.json"
 COCO_IMAGES = "coco_images.json"

@@ -155,7 +155,7 @@ class RunLog:
             picture = compare(
                 image,
                 validator.loader.dataset.img_folder,
-                truth["annotations"],
+                truth,
                 predictions,
                 trainer.checkpointer.settings.score_threshold,
             )

@@ -7,7 +7,8 @@ from PIL import Image
 
 from sam3.demo.sheet import MARGIN, contact_sheet, draw_predictions
 from sam3.ops import rle
-from sam3.predict.results import FoundObject, ImageResult
+from sam3.predict.results import ImageResult
+from sam3.structures import FoundObject
 
 
 def test_contact_sheet_fits_and_centres_pictures():

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sam3.ops import rle
-from sam3.predict.results import FoundObject, ImageResult
+from sam3.predict.results import ImageResult
+from sam3.structures import FoundObject
 
 
 def found_object(label: str, mask: NDArray[np.bool_], score: float = 0.9) -> FoundObject:

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from sam3.errors import CheckpointError, DataError
+from sam3.io.overlay import label_colours
 from sam3.predict.folder import Summary, predict_images
 from sam3.predict.inputs import list_images
-from sam3.predict.overlay import label_colours
-from sam3.predict.results import FoundObject
 from sam3.predict.run_folder import RunFolder
 from sam3.predict.writers import LabelmeWriter, MaskWriter, OverlayWriter
+from sam3.structures import FoundObject
 from tests.predict.conftest import found_object, save_picture
 from tests.predict.test_run_folder import settings
 

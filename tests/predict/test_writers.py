@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from sam3.data.labelme import main as convert
+from sam3.io.overlay import label_colours
 from sam3.ops import rle
-from sam3.predict.overlay import label_colours
-from sam3.predict.results import FoundObject, ImageResult
+from sam3.predict.results import ImageResult
 from sam3.predict.writers import LabelmeWriter, MaskWriter, OverlayWriter, close_polygons, write_coco
+from sam3.structures import FoundObject
 from tests.predict.conftest import disc, found_object, image_result, save_picture
 
 SIZE = (160, 120)  # width, height

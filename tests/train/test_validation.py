@@ -126,15 +126,15 @@ def test_a_picture_shows_truth_left_and_predictions_right(one_class):
     mask[10:30, 5:25] = True
     found = [{"image_id": image["id"], "category_id": 1, "segmentation": rle.encode(mask), "score": 0.8}]
     folder = one_class / "val/images"
-    picture = compare(image, folder, truth["annotations"], found, 0.5)
-    assert picture.shape == (64, 48 + 4 + 48, 3)
-    hidden = compare(image, folder, [], found, 0.9)
-    left, right = np.s_[:, :48], np.s_[:, 52:]
+    picture = compare(image, folder, truth, found, 0.5)
+    assert picture.shape == (8 * 64, 8 * 48 + 4 + 8 * 48, 3)  # enlarged, so that labels can be read
+    hidden = compare(image, folder, truth | {"annotations": []}, found, 0.8)  # a score must exceed the threshold
+    left, right = np.s_[:, : 8 * 48], np.s_[:, 8 * 48 + 4 :]
     assert np.array_equal(hidden[left], hidden[right])  # nothing drawn: the photograph itself, twice
     assert not np.array_equal(picture[left], hidden[left])
     changed = (picture[right] != hidden[right]).any(-1)
-    assert changed[12:28, 7:23].all()
-    assert not changed[35:, 30:].any()
+    assert changed[8 * 12 : 8 * 28, 8 * 7 : 8 * 23].all()
+    assert not changed[8 * 35 :, 8 * 30 :].any()
 
 
 def test_several_phrases_of_an_image_share_its_limit(three_classes, tmp_path):

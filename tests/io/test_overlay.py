@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam3.predict.overlay import PALETTE, draw_overlay, label_colours
-from sam3.predict.results import FoundObject
+from sam3.io.overlay import PALETTE, draw_overlay, label_colours
+from sam3.structures import FoundObject
 from tests.predict.conftest import disc, found_object
 
 GREY = (100, 100, 100)

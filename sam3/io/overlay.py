@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sam3.ops.contours import mask_rings, simplify_polygon
-from sam3.predict.results import FoundObject
+from sam3.structures import FoundObject
 
 Colour = tuple[int, int, int]
 
@@ -47,13 +47,16 @@ def label_colours(labels: Iterable[str]) -> dict[str, Colour]:
     return {label: _colour(index) for index, label in enumerate(dict.fromkeys(labels))}
 
 
-def draw_overlay(image: Image.Image, objects: Sequence[FoundObject], colours: dict[str, Colour]) -> Image.Image:
+def draw_overlay(
+    image: Image.Image, objects: Sequence[FoundObject], colours: dict[str, Colour], *, with_scores: bool = True
+) -> Image.Image:
     """A new RGB picture with ``objects`` drawn into ``image``, worst first so that the best lie on top.
 
     Args:
         image: upright RGB, the size that the masks have.
         objects: with masks, boxes in pixels of ``image``.
         colours: label -> RGB; see :func:`label_colours`.
+        with_scores: write the score behind the label.
 
     Returns:
         The size of ``image``, or for small images a whole multiple of it.
@@ -74,7 +77,8 @@ def draw_overlay(image: Image.Image, objects: Sequence[FoundObject], colours: di
     font_size = int(np.clip(min(canvas.size) / 32, 11, 60))
     for found in drawn:
         top_left = (found.box[0] * factor, found.box[1] * factor)
-        _caption(draw, canvas.size, top_left, f"{found.label} {found.score:.2f}", colours[found.label], font_size)
+        text = f"{found.label} {found.score:.2f}" if with_scores else found.label
+        _caption(draw, canvas.size, top_left, text, colours[found.label], font_size)
     return canvas
 
 
