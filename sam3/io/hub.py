@@ -20,12 +20,26 @@ def download_released_weights() -> Path:
         CheckpointError: no access to the gated repository, not logged in, offline, or no network; the
             message says which, and what to do.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     try:
+        if not isinstance(try_to_load_from_cache(REPOSITORY, FILE_NAME), str):
+            _require_access()
         return Path(hf_hub_download(REPOSITORY, FILE_NAME))
     except Exception as error:  # the library raises errors of several HTTP clients besides its own
         raise CheckpointError(f"cannot download {FILE_NAME} of {REPOSITORY}: {_reason(error)}. {_REMEDY}") from error
+
+
+def _require_access() -> None:
+    """One short question to the hub: the download itself would ask six times in half a minute before it gives up."""
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    try:
+        get_hf_file_metadata(hf_hub_url(REPOSITORY, FILE_NAME))
+    except (errors.HfHubHTTPError, errors.OfflineModeIsEnabled, errors.LocalTokenNotFoundError):
+        raise
+    except Exception as error:  # of whichever HTTP client the library uses: no connection
+        raise errors.LocalEntryNotFoundError(str(error)) from error
 
 
 def _reason(error: Exception) -> str:

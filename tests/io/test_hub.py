@@ -1,5 +1,6 @@
 """The download says what is wrong and what to do; a local path never touches the network."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -37,6 +38,13 @@ FAILURES = [
 ]
 
 
+@pytest.fixture
+def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers the first question."""
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: None)
+
+
+@pytest.mark.usefixtures("reachable")
 @pytest.mark.parametrize(("error", "reason"), FAILURES)
 def test_failures_say_what_to_do(error, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_named: object) -> str:
@@ -50,6 +58,36 @@ def test_failures_say_what_to_do(error, reason: str, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"), [*FAILURES[:4], FAILURES[5], (lambda: OSError("no route"), "the hub cannot be reached")]
+)
+def test_without_access_no_download_is_tried(error, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(url: str) -> None:
+        assert re.fullmatch(r"https://huggingface\.co/facebook/sam3/resolve/\w+/sam3\.pt", url)
+        raise error()
+
+    def download(*_request: str) -> str:
+        raise AssertionError("the download, which retries for half a minute, was tried")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_request: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(CheckpointError, match=reason):
+        hub.download_released_weights()
+
+
+def test_a_cached_file_is_found_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(url: str) -> None:
+        raise errors.OfflineModeIsEnabled("offline")
+
+    cached = str(tmp_path / "sam3.pt")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_request: cached)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_request: cached)
+    assert hub.download_released_weights() == tmp_path / "sam3.pt"
+
+
+@pytest.mark.usefixtures("reachable")
 def test_asks_for_the_released_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
