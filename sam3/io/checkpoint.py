@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sam3.errors import CheckpointError
 from sam3.io.checkpoint_files import read_weight_file, write_weight_file
-from sam3.io.checkpoint_layouts import NamedWeights, name_weights
+from sam3.io.checkpoint_layouts import DETECTOR, NamedWeights, name_weights
 from sam3.io.model_card import ModelCard
 from sam3.io.transformers_names import SECOND_NECK, to_transformers
 
@@ -188,22 +188,29 @@ def _require_fit(checkpoint: Checkpoint, own: Mapping[str, Tensor], missing: lis
     if missing:
         only_neck = all(name.startswith(SECOND_NECK) for name in missing)
         remedy = "It has no second neck: build with enable_inst_interactivity=False."
+        first = _name_in_file(checkpoint, missing[0])
         raise CheckpointError(
-            f"{where}: {len(missing)} of {len(own)} tensors of this model are not in the file (first: {missing[0]!r}). "
+            f"{where}: {len(missing)} of {len(own)} tensors of this model are not in the file (first: {first!r}). "
             + (remedy if only_neck else "Is the file incomplete, or of another model size?")
         )
     unlike = [name for name, tensor in own.items() if name in given and given[name].shape != tensor.shape]
     if unlike:
         first = unlike[0]
         raise CheckpointError(
-            f"{where}: {len(unlike)} of {len(own)} tensors have another shape (first: {first!r} is "
-            f"{tuple(given[first].shape)} in the file and {tuple(own[first].shape)} in this model). "
+            f"{where}: {len(unlike)} of {len(own)} tensors have another shape "
+            f"(first: {_name_in_file(checkpoint, first)!r} is {tuple(given[first].shape)} in the file and "
+            f"{tuple(own[first].shape)} in this model). "
             "Was the model built with the configuration of these weights?"
         )
     if on_meta := [name for name, tensor in own.items() if tensor.is_meta]:
         raise CheckpointError(
             f"{where}: the model is on the meta device (first: {on_meta[0]!r}) and cannot hold weights"
         )
+
+
+def _name_in_file(checkpoint: Checkpoint, name: str) -> str:
+    """How the released layout spells a name of the image model; other layouts: our name."""
+    return DETECTOR + name if checkpoint.layout == "sam3" else name
 
 
 def _report(checkpoint: Checkpoint, own: Mapping[str, Tensor], unset: list[str]) -> LoadReport:

@@ -316,6 +316,15 @@ def test_a_missing_tensor_is_named_and_nothing_is_copied(tmp_path: Path) -> None
     assert untouched(model)
 
 
+def test_names_are_those_of_the_released_file(tmp_path: Path) -> None:
+    first, *others = STATE
+    checkpoint = read_checkpoint(
+        saved(tmp_path / "sam3.pt", with_prefix("detector.", {name: STATE[name] for name in others}))
+    )
+    with pytest.raises(CheckpointError, match=rf"sam3\.pt'.*first: 'detector\.{first}'"):
+        load_into(image_model(), checkpoint)
+
+
 def test_a_wrong_shape_is_named_and_nothing_is_copied(tmp_path: Path) -> None:
     state = STATE | {f"{BACKBONE}trunk.pos_embed": torch.zeros(1, 10, 4)}
     checkpoint, model = read_checkpoint(saved(tmp_path / "form.pt", state)), image_model()
