@@ -6,6 +6,7 @@ belong to one formula stand beside it. Presets: :func:`sam3` (the released 848 M
 """
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from sam3.errors import ConfigError
@@ -111,6 +112,8 @@ class ModelConfig:
 
     def with_resolution(self, resolution: int) -> "ModelConfig":
         """The same network for another input side, rounded **up** to a multiple of the patch."""
+        if not isinstance(resolution, Integral):
+            raise ConfigError(f"resolution must be a whole number of pixels, got {resolution!r}")
         if resolution < 1:
             raise ConfigError(f"resolution must be positive, got {resolution}")
         patch = self.vision.patch_size
@@ -167,7 +170,7 @@ def resolve_config(config: "str | ModelConfig") -> ModelConfig:
     """A preset's name or a finished config; an unknown name lists the presets."""
     if isinstance(config, ModelConfig):
         return config
-    if config not in PRESETS:
+    if not isinstance(config, str) or config not in PRESETS:
         raise ConfigError(f"unknown model preset {config!r}; known: {', '.join(PRESETS)} (or pass a ModelConfig)")
     return PRESETS[config]()
 

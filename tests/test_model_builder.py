@@ -104,6 +104,10 @@ def test_resolution_is_rounded_up_with_a_notice(caplog: pytest.LogCaptureFixture
         ({"device": "cpus"}, "device 'cpus' cannot be used here .*; use auto, cpu"),
         ({"device": "cuda:77"}, "device 'cuda:77' cannot be used here"),
         ({"resolution": 0}, "positive"),
+        ({"resolution": "1008"}, "a whole number of pixels, got '1008'"),
+        ({"resolution": 112.0}, "whole number"),
+        ({"config": {"vision": {}}}, "unknown model preset"),
+        ({"bpe_path": "assets/absent.gz"}, "vocabulary file 'assets/absent.gz' not found"),
     ],
 )
 def test_wrong_arguments_are_named(options: dict, message: str) -> None:

@@ -16,7 +16,7 @@ from sam3.model.detector.fusion_encoder import FusionEncoder
 from sam3.model.detector.geometry_encoder import GeometryEncoder
 from sam3.model.detector.scoring import DotProductScoring, joint_logits
 from sam3.model.detector.segmentation_head import SegmentationHead
-from sam3.model.text.tokenizer import Tokenizer
+from sam3.model.text.tokenizer import Tokenizer, resolve_bpe_path
 from sam3.ops.boxes import box_cxcywh_to_xyxy
 from sam3.structures import Batch, DetectorOutput, GeometricPrompt, ImageFeatures, QueryPredictions, TextFeatures
 
@@ -31,7 +31,7 @@ class Sam3Image(nn.Module):
     def __init__(self, config: ModelConfig, bpe_path: str | Path | None = None) -> None:
         super().__init__()
         self.config = config
-        self.bpe_path = bpe_path
+        self.bpe_path = resolve_bpe_path(bpe_path)
         self.card: ModelCard | None = None  # of the loaded weights
         self._tokenizer: Tokenizer | None = None
         self.backbone = Backbone(config)
