@@ -33,7 +33,7 @@ def open_image(path: str | Path) -> Image.Image:
         )
     try:
         with Image.open(path) as image:
-            return to_rgb_image(image)
+            return _from_pil(image)
     except Exception as error:  # decoders raise almost anything on damaged files
         raise DataError(f"image '{path}' cannot be read: {reason_unreadable(error)}") from error
 
@@ -55,10 +55,13 @@ def to_rgb_image(image: ImageLike) -> Image.Image:
             its whole range; bool; floats in [0, 1]; other integers in 0..255.
 
     Raises:
-        DataError: an empty picture, another shape, or values outside the ranges above.
+        DataError: an empty or damaged picture, another shape, or values outside the ranges above.
     """
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        try:
+            return _from_pil(image)
+        except OSError as error:  # PIL reads the pixels of an opened file only now
+            raise DataError(f"the image cannot be read: {reason_unreadable(error)}") from error
     if isinstance(image, np.ndarray):
         return Image.fromarray(_to_rgb_pixels(image, channels_last=True))
     if hasattr(image, "detach"):

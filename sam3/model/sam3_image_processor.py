@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class Sam3Processor:
         card = model.card or ModelCard()
         self.mean, self.std = card.mean, card.std
         if device is not None:
-            _require_same_device(torch.device(device), model.device)
+            _require_same_device(device, model.device)
 
     @property
     def device(self) -> torch.device:
@@ -134,7 +135,7 @@ class Sam3Processor:
         Raises:
             UserError: no image was set, or there is no phrase.
         """
-        if isinstance(prompts, str) or not prompts:
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not prompts:
             raise UserError(f"set_text_prompts expects a list of at least one phrase, got {prompts!r}")
         self._encode_text(list(prompts), state)
         state["text_prompt"] = list(prompts)
@@ -319,7 +320,11 @@ def _round_to_patch(model: Sam3Image, resolution: int | None) -> int:
     return rounded
 
 
-def _require_same_device(wanted: torch.device, actual: torch.device) -> None:
+def _require_same_device(device: str | torch.device, actual: torch.device) -> None:
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"there is no device {device!r}; the model is on {actual}") from error
     if wanted.type != actual.type or (wanted.index is not None and wanted.index != actual.index):
         raise UserError(
             f"the model is on {actual}, the processor was asked for {wanted}; call model.to('{wanted}') first"
@@ -327,8 +332,8 @@ def _require_same_device(wanted: torch.device, actual: torch.device) -> None:
 
 
 def _checked_threshold(threshold: float) -> float:
-    if not 0 <= threshold <= 1:
-        raise UserError(f"the confidence threshold must lie in [0, 1], got {threshold}")
+    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+        raise UserError(f"the confidence threshold must be a number in [0, 1], got {threshold!r}")
     return float(threshold)
 
 
@@ -337,12 +342,18 @@ def _checked_box(box: Sequence[float]) -> Tensor:
         values = torch.as_tensor(box, dtype=torch.float32).flatten()
     except (TypeError, ValueError, RuntimeError):
         values = torch.empty(0)
-    if len(values) != 4 or not values.isfinite().all() or values[2:].min() < 0 or values.abs().max() > 2:
+    if len(values) != 4 or not values.isfinite().all() or values[2:].min() < 0 or not _meets_image(values):
         raise UserError(
-            f"an example box is (cx, cy, w, h) in fractions of the image's width and height, got {box!r}; "
-            "divide pixels by the image's size"
+            "an example box is (cx, cy, w, h) in fractions of the image's width and height and lies on the image, "
+            f"got {box!r}; divide pixels by the image's size"
         )
     return values
+
+
+def _meets_image(box: Tensor) -> bool:
+    """Whether a part of the box lies on the image; boxes in pixels do not."""
+    centre, half = box[:2], box[2:] / 2
+    return bool((centre + half >= 0).all() and (centre - half <= 1).all() and box.abs().max() <= 2)
 
 
 def _checked_label(label: bool | int) -> int:

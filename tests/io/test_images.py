@@ -160,6 +160,8 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=f"{path.name}' cannot be read: ") as caught:
             open_image(path)
         assert str(caught.value).count(path.name) == 1
+    with Image.open(half) as only_opened, pytest.raises(DataError, match="the image cannot be read: .*truncated"):
+        to_rgb_image(only_opened)
     with pytest.raises(DataError, match="does not exist"):
         open_image(tmp_path / "nirgends.png")
     with pytest.raises(DataError, match="is a folder"):

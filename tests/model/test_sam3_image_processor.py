@@ -340,6 +340,8 @@ def test_device_must_be_the_models(model: Sam3Image) -> None:
     assert Sam3Processor(model, device="cpu").device == torch.device("cpu")
     with pytest.raises(UserError, match=r"model is on cpu, .* asked for cuda:1; call model\.to\('cuda:1'\)"):
         Sam3Processor(model, device="cuda:1")
+    with pytest.raises(UserError, match="there is no device 'gpu'; the model is on cpu"):
+        Sam3Processor(model, device="gpu")
 
 
 @pytest.mark.parametrize("state", [{}, None, "red car"])
@@ -353,8 +355,8 @@ def test_prompts_need_an_image(state: object, processor: Sam3Processor) -> None:
             call()
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
-def test_bad_threshold(threshold: float, processor: Sam3Processor) -> None:
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), "0.5", None])
+def test_bad_threshold(threshold: object, processor: Sam3Processor) -> None:
     with pytest.raises(UserError, match=r"\[0, 1\]"):
         processor.set_confidence_threshold(threshold)
     with pytest.raises(UserError, match=r"\[0, 1\]"):
@@ -362,7 +364,16 @@ def test_bad_threshold(threshold: float, processor: Sam3Processor) -> None:
 
 
 @pytest.mark.parametrize(
-    "box", [[0.1, 0.2, 0.3], [30, 40, 20, 10], [0.1, 0.1, -0.2, 0.1], [0.1, 0.1, 0.1, float("nan")], "left", None]
+    "box",
+    [
+        [0.1, 0.2, 0.3],
+        [30, 40, 20, 10],
+        [0.1, 0.1, -0.2, 0.1],
+        [0.1, 0.1, 0.1, float("nan")],
+        [1.5, 0.5, 0.1, 0.1],
+        "left",
+        None,
+    ],
 )
 def test_bad_boxes(box: object, processor: Sam3Processor) -> None:
     state = processor.set_image(PIXELS)
@@ -382,7 +393,7 @@ def test_bad_images_and_batches(processor: Sam3Processor) -> None:
     state = processor.set_image_batch([PIXELS, OTHER])
     with pytest.raises(UserError, match="belongs to one image, the state holds 2"):
         processor.add_geometric_prompt(BOX, True, state)
-    for bad in ([], "red car"):
+    for bad in ([], "red car", 5, np.array(["red", "car"])):
         with pytest.raises(UserError, match="list of at least one phrase"):
             processor.set_text_prompts(bad, state)
 
