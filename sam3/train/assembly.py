@@ -30,7 +30,7 @@ from sam3.train.reproducibility import seed_everything
 from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start, move_aside
 from sam3.train.run_log import RunLog
 from sam3.train.schema import AmpConfig, LoggingConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
-from sam3.train.startup_checks import check_categories, check_data_files, check_schedule_length
+from sam3.train.startup_checks import check_categories, check_data_files, check_schedule_length, check_weight_file
 from sam3.train.trainer import Precision, Trainer
 from sam3.train.validation import Validator
 
@@ -73,6 +73,8 @@ def lay_foundation(config: RunConfig) -> Foundation:
     if train_loader is not None:
         check_schedule_length(config.optim, len(train_loader) * config.trainer.max_epochs)
     start = choose_start(config.trainer.checkpoint, config.trainer.mode)
+    if start.beginning is Beginning.FRESH:
+        check_weight_file(config)
     return Foundation(device, choose_precision(config.optim.amp, device), datasets, train_loader, val_loader, start)
 
 

@@ -154,7 +154,7 @@ def _normalise_overrides(overrides: Sequence[str], written: DictConfig) -> tuple
         key, explicit = override.key_or_group, text[:1] in "+~"
         if override.is_sweep_override():
             raise ConfigError(f"{text}: one value a key, please; a list is written {key}=[a,b], a text {key}='a, b'")
-        if explicit or key in groups:
+        if explicit or (key in groups and not isinstance(override.value(), dict)):
             arguments.append(f"+{text}" if key == "experiment" and not explicit and not own_experiment else text)
             continue
         target = _moved_key(key)
@@ -199,7 +199,8 @@ def _compose(root: Path, name: str, arguments: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(root), version_base="1.3"):
             return compose(name, overrides=[*arguments, *search])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"configuration {name!r} cannot be composed: {error}") from error
+        reason = str(error).split("\nConfig search path:")[0]
+        raise ConfigError(f"configuration {name!r} cannot be composed: {reason}") from error
 
 
 def _apply_aliases(composed: DictConfig, written: DictConfig, arguments: Sequence[str]) -> list[str]:

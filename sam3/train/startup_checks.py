@@ -53,6 +53,19 @@ def check_data_files(config: RunConfig) -> None:
                 raise ConfigError(f"data.{split}.dataset.{key}: the {kind} {path} does not exist; {root} holds {there}")
 
 
+def check_weight_file(config: RunConfig) -> None:
+    """The weights to start from exist, where a file is named.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    path = config.model.checkpoint_path
+    if path is not None and not Path(path).expanduser().exists():
+        raise ConfigError(
+            f"paths.checkpoint_path: there is no file {path}; name a weight file, or null for the weights of the preset"
+        )
+
+
 def check_categories(train: Any, val: Any) -> None:
     """Both halves of the data must mean the same by a category id."""
     if train is None or val is None or train.categories == val.categories:

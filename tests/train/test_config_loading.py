@@ -273,6 +273,11 @@ def test_checkpoint_block_at_the_top_is_an_alias(tmp_path):
     assert "checkpoint" not in loaded.resolved()
 
 
+def test_checkpoint_block_on_the_command_line():
+    checkpoint = load_config(SINGLE, [ROOT, "checkpoint={save_fp16: true, save_epochs: [1, 2]}"]).run.trainer.checkpoint
+    assert (checkpoint.save_fp16, checkpoint.save_epochs, checkpoint.save_model_only) == (True, [1, 2], False)
+
+
 def test_the_alias_wins_over_a_group_but_not_over_another_word_of_the_file(tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text("checkpoint: {save_epochs: [1]}\n")

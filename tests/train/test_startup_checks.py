@@ -104,3 +104,8 @@ def test_a_schedule_longer_than_the_run_is_worth_a_warning(one_class, tmp_path, 
 def test_an_unknown_device_is_named(one_class, tmp_path):
     with pytest.raises(ConfigError, match="trainer.accelerator: device 'cpus' .*; use auto, cpu, cuda"):
         foundation(one_class, tmp_path, "trainer.accelerator=cpus")
+
+
+def test_weights_to_start_from_must_exist(one_class, tmp_path):
+    with pytest.raises(ConfigError, match="paths.checkpoint_path: there is no file .*absent.pt; name a weight file"):
+        foundation(one_class, tmp_path, f"paths.checkpoint_path={tmp_path / 'absent.pt'}")
