@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import random
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -140,17 +141,19 @@ class Loader:
         self.dataset = dataset
         self.skipped: Counter[str] = Counter()  # reason -> number of times another sample stood in
         self._keys = keys
-        self._batches = DataLoader(
-            _BatchSource(dataset),
-            batch_size=None,
-            sampler=keys,
-            num_workers=num_workers,
-            collate_fn=_as_is,
-            pin_memory=pin_memory,
-            persistent_workers=num_workers > 0,
-            multiprocessing_context=_worker_context() if num_workers else None,
-            generator=torch.Generator(),
-        )
+        with warnings.catch_warnings():  # more workers than cores is a choice of the settings
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
+            self._batches = DataLoader(
+                _BatchSource(dataset),
+                batch_size=None,
+                sampler=keys,
+                num_workers=num_workers,
+                collate_fn=_as_is,
+                pin_memory=pin_memory,
+                persistent_workers=num_workers > 0,
+                multiprocessing_context=_worker_context() if num_workers else None,
+                generator=torch.Generator(),
+            )
 
     def __len__(self) -> int:
         """Steps of a whole epoch."""

@@ -105,8 +105,8 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: Sequen
         allow_missing: regular expressions of whole names that the file need not hold.
 
     Raises:
-        CheckpointError: a tensor of the model is missing from the file or has another shape there; names
-            the file and the first such tensor.
+        CheckpointError: a tensor of the model is missing from the file, has another shape there or holds no
+            floating-point numbers; names the file and the first such tensor.
     """
     own, given = model.state_dict(), checkpoint.state_dict
     allowed = [re.compile(pattern) for pattern in (*checkpoint.may_be_missing, *allow_missing)]
@@ -202,10 +202,20 @@ def _require_fit(checkpoint: Checkpoint, own: Mapping[str, Tensor], missing: lis
             f"{tuple(own[first].shape)} in this model). "
             "Was the model built with the configuration of these weights?"
         )
+    if quantised := [name for name in own if name in given and _is_not_a_weight(own[name], given[name])]:
+        first = quantised[0]
+        raise CheckpointError(
+            f"{where}: {len(quantised)} of {len(own)} tensors hold {given[first].dtype} instead of floating-point "
+            f"numbers (first: {_name_in_file(checkpoint, first)!r}). Quantised files cannot be used; take the original"
+        )
     if on_meta := [name for name, tensor in own.items() if tensor.is_meta]:
         raise CheckpointError(
             f"{where}: the model is on the meta device (first: {on_meta[0]!r}) and cannot hold weights"
         )
+
+
+def _is_not_a_weight(own: Tensor, given: Tensor) -> bool:
+    return own.is_floating_point() and not given.is_floating_point()
 
 
 def _name_in_file(checkpoint: Checkpoint, name: str) -> str:

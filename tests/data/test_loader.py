@@ -40,6 +40,11 @@ def test_lengths(folder):
     assert build_loader(dataset, batch_size=2).batch_size == 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_many_workers_on_few_cores_are_no_warning(folder):
+    assert len(build_loader(_dataset(folder), batch_size=2, num_workers=99)) == 4
+
+
 def test_order_without_and_with_shuffling(folder):
     dataset = _dataset(folder)
     in_order = [name for names in _names(build_loader(dataset, batch_size=3)) for name in names]

@@ -334,6 +334,14 @@ def test_a_wrong_shape_is_named_and_nothing_is_copied(tmp_path: Path) -> None:
     assert untouched(model)
 
 
+def test_a_quantised_file_is_refused(tmp_path: Path) -> None:
+    state = STATE | {f"{BACKBONE}trunk.pos_embed": torch.zeros(SHAPES[f"{BACKBONE}trunk.pos_embed"]).to(torch.int8)}
+    checkpoint, model = read_checkpoint(saved(tmp_path / "int8.pt", state)), image_model()
+    with pytest.raises(CheckpointError, match=rf"int8\.pt'.*1 of {len(SHAPES)} tensors hold torch\.int8 .*pos_embed"):
+        load_into(model, checkpoint)
+    assert untouched(model)
+
+
 def test_a_file_of_the_tracker_alone_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path / "tracker.pt", with_prefix("tracker.", random_state(weights.TRACKER)))
     with pytest.raises(CheckpointError, match=r"tracker\.pt'.*no tensor is of the image model .*maskmem_tpos_enc"):
