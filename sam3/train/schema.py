@@ -61,6 +61,10 @@ class ScratchConfig:
     scheduler_cooldown: int = 20  # steps
     use_presence_eval: bool = True  # multiply scores with the presence of the phrase in validation
 
+    def __post_init__(self) -> None:
+        _positive("scratch", self, ("max_epochs", "train_batch_size", "val_batch_size"))
+        _not_negative("scratch", self, ("num_train_workers", "num_val_workers"))
+
 
 @dataclass
 class ModelSettings:
