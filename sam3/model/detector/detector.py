@@ -49,7 +49,7 @@ class Sam3Image(nn.Module):
     def tokenizer(self) -> Tokenizer:
         """The byte-pair tokenizer, read from its file on first use."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer(self.bpe_path)
+            self._tokenizer = Tokenizer(self.bpe_path, self.config.text.context_length)
         return self._tokenizer
 
     def predict_inst(self, *_arguments: object, **_options: object) -> NoReturn:

@@ -201,3 +201,9 @@ def test_phrases_are_tokenized_on_first_use(config: ModelConfig) -> None:
     text = model.encode_text(["red circle", "blue square"])
     assert text.features.shape == (2, 32, 32)
     assert (~text.mask).sum(1).tolist() == [4, 4]
+
+
+def test_the_tokenizer_has_the_context_of_the_text_encoder(config: ModelConfig) -> None:
+    model = Sam3Image(replace(config, text=replace(config.text, vocab_size=49408, context_length=9))).eval()
+    assert model.tokenizer(["red circle"]).shape == (1, 9)
+    assert model.encode_tokens(model.tokenizer(["one " * 20])).features.shape[:2] == (1, 9)
