@@ -1,0 +1,29 @@
+"""The programs behind the README's numbers still run, in small; their times are not judged here."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["forward_vs_transformers.py", "--presets", "tiny", "--repeats", "1"], "in ten calls"),
+        (["mask_memory.py", "--detections", "3", "--height", "60", "--width", "80", "--side", "16"], "unchunked"),
+        (["losses.py", "--pairs", "2"], "12544 points"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_benchmark_runs(arguments, expected, repository):
+    if arguments[0].startswith("forward"):
+        pytest.importorskip("transformers")
+    done = subprocess.run(
+        [sys.executable, str(repository / "benchmarks" / arguments[0]), *arguments[1:]],
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
