@@ -1,0 +1,13 @@
+#!/usr/bin/env python
+"""Frames of the YT-Temporal-1B videos of SA-Co/VEval: yt-dlp, then ffmpeg at 6 frames a second."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # runs from a clone that is not installed
+
+from sam3.data.preparation.yt1b_frames import main
+from sam3.errors import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
