@@ -73,5 +73,8 @@ class Sample:
     def map_boxes(self, change: Callable[[Tensor], Tensor]) -> "Sample":
         """The sample with ``change`` applied to object boxes and to input boxes, both (..., 4)."""
         objects = replace(self.objects, boxes=change(self.objects.boxes))
-        queries = [replace(query, input_boxes=change(query.input_boxes)) for query in self.queries]
+        queries = [
+            replace(query, input_boxes=change(query.input_boxes)) if len(query.input_boxes) else query
+            for query in self.queries
+        ]
         return replace(self, objects=objects, queries=queries)

@@ -13,6 +13,10 @@ import pytest
         (["forward_vs_transformers.py", "--presets", "tiny", "--repeats", "1"], "in ten calls"),
         (["mask_memory.py", "--detections", "3", "--height", "60", "--width", "80", "--side", "16"], "unchunked"),
         (["losses.py", "--pairs", "2"], "12544 points"),
+        (
+            "train_step.py --preset tiny --steps 1 --warmup 1 --images 12 --batch 2 --dtype bf16".split(),
+            "loader with 2 workers",
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -15,6 +15,8 @@ from sam3.data.samples import Mask, Query, Sample, UnusableSample
 
 def keep_objects(sample: Sample, keep: Sequence[bool]) -> Sample:
     """The sample without the objects whose entry of ``keep`` is false; queries point to the rest, which may be none."""
+    if all(keep):
+        return sample
     kept = [index for index, wanted in enumerate(keep) if wanted]
     position = {index: place for place, index in enumerate(kept)}
     queries = [

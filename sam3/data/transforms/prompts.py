@@ -51,6 +51,8 @@ class JitterInputBoxes:
 
     def _jitter(self, query: Query, size: tuple[int, int], rng: random.Random) -> Query:
         boxes = query.input_boxes
+        if not len(boxes):
+            return query
         noise = torch.tensor([rng.gauss(0.0, 1.0) for _ in range(boxes.numel())]).view(boxes.shape)
         moved = jitter_boxes(boxes, noise, size=size, std=self.std, max_shift=self.max_shift)
         return replace(query, input_boxes=moved)
