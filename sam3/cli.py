@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "convert": Subcommand("sam3.data.labelme", "Labelme annotations -> a COCO data set"),
     "train": Subcommand("sam3.train.train", "fine-tune a model from a configuration file"),
     "predict": Subcommand("sam3.predict.command", "find objects in a folder of images"),
+    "export": Subcommand("sam3.export.export_command", "base and adapter -> one weight file"),
     "compress": Subcommand("sam3.export.command", "training checkpoint -> small weight file"),
 }
 

@@ -8,16 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from sam3.errors import CheckpointError
 from sam3.export.sample_check import Differences, SampleCheck
+from sam3.export.weights import refuse_target, tensors_to_keep
 from sam3.io.checkpoint import Checkpoint, LoadReport, ModelCard, load_into, read_checkpoint, save_weights
 from sam3.io.files import atomic_path
 from sam3.model.detector.detector import Sam3Image
 from sam3.model_builder import build_sam3_image_model
-
-TRACKER_NAMES_ARE_OURS = ("sam3", "image model")  # layouts whose tracker can be written back
 
 
 @dataclass(frozen=True)
@@ -62,14 +59,14 @@ def compress(
         CheckpointError: the source is no usable checkpoint or holds values that ``dtype`` cannot; the target
             exists; the result does not load; or its outputs differ by more than the bound.
     """
-    _refuse_targets(source, target, overwrite)
+    refuse_target(source, target, overwrite=overwrite)
     checkpoint = read_checkpoint(source)
     _require_finite(checkpoint)
     model = build_sam3_image_model(source, device="cpu", config=config)
     card = replace(checkpoint.card or ModelCard(), model_config=model.config.to_dict())
     if checkpoint.card is None:
         card.resolution = model.config.vision.image_size
-    tensors, left_out = _tensors_to_keep(checkpoint)
+    tensors, left_out = tensors_to_keep(checkpoint)
     before = check.outputs(model, card) if check else None
     with atomic_path(target) as temporary:
         save_weights(temporary, tensors, card, dtype=dtype)
@@ -94,13 +91,6 @@ def compress(
     )
 
 
-def _refuse_targets(source: Path, target: Path, overwrite: bool) -> None:
-    if target.exists() and source.exists() and target.samefile(source):
-        raise CheckpointError(f"{target} is the checkpoint itself; it stays as it is, choose another -o OUT")
-    if target.exists() and not overwrite:
-        raise CheckpointError(f"{target} exists; pass --overwrite to replace it, or choose another -o OUT")
-
-
 def _require_finite(checkpoint: Checkpoint) -> None:
     for name, tensor in {**checkpoint.state_dict, **checkpoint.tracker_state}.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -109,21 +99,6 @@ def _require_finite(checkpoint: Checkpoint) -> None:
                 f"{checkpoint.path}: {count} of the {tensor.numel()} values of tensor {name!r} are not finite, so this "
                 "model is broken; take an earlier checkpoint"
             )
-
-
-def _tensors_to_keep(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], int]:
-    """Tensors under the names they are written with, and how many the result leaves out.
-
-    A file that also holds the tracker keeps it, with the prefixes of the released file.
-    """
-    if not checkpoint.tracker_state:
-        return checkpoint.state_dict, len(checkpoint.unused)
-    if checkpoint.layout not in TRACKER_NAMES_ARE_OURS:
-        return checkpoint.state_dict, len(checkpoint.unused) + len(checkpoint.tracker_state)
-    both = {f"detector.{name}": tensor for name, tensor in checkpoint.state_dict.items()}
-    return both | {f"tracker.{name}": tensor for name, tensor in checkpoint.tracker_state.items()}, len(
-        checkpoint.unused
-    )
 
 
 def _load_back(model: Sam3Image, written: Path, checkpoint: Checkpoint) -> LoadReport:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sam3.errors import CheckpointError
 from sam3.io.checkpoint_files import read_weight_file, write_weight_file
 from sam3.io.checkpoint_layouts import DETECTOR, NamedWeights, name_weights
+from sam3.io.low_rank import merge_low_rank
 from sam3.io.model_card import ModelCard
 from sam3.io.transformers_names import SECOND_NECK, to_transformers
 
@@ -65,12 +66,14 @@ class LoadReport:
         return text
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path, *, merge_adapters: bool = True) -> Checkpoint:
     """Read weights of any known layout; nothing in the file can run code.
 
     Args:
         path: ``sam3.pt`` as released, a file of ours, a bare state dict, safetensors, a SAM 3.1 file, or a
             folder of ``transformers`` or with sharded safetensors.
+        merge_adapters: add the low-rank adapters of a LoRA training to their weights; ``False`` keeps them apart,
+            as continuing that training needs them.
 
     Raises:
         CheckpointError: missing, empty, truncated, unsafe or of no known layout.
@@ -79,12 +82,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     file = read_weight_file(path)
     try:
         named: NamedWeights = name_weights(file.tensors)
+        image = merge_low_rank(named.image) if merge_adapters else named.image
     except CheckpointError as error:
         raise CheckpointError(f"weights '{path}': {error}") from error
     return Checkpoint(
         path=path,
         layout=named.layout,
-        state_dict=named.image,
+        state_dict=image,
         tracker_state=named.tracker,
         card=file.card,
         rotary_tables=named.rotary_tables,
