@@ -30,7 +30,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         prompt=_geometric_prompt(queries),
         targets=_targets(samples),
         origin=BatchOrigin(
-            image_ids=torch.tensor([sample.image_id for sample in samples]).repeat_interleave(per_sample),
+            image_ids=torch.tensor([_result_id(sample, query) for sample in samples for query in sample.queries]),
             category_ids=torch.tensor([query.category_id for query in queries], dtype=torch.long),
             original_sizes=torch.tensor([sample.original_size for sample in samples]).repeat_interleave(per_sample, 0),
             file_names=[sample.file_name for sample in samples],
@@ -47,6 +47,11 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     if parts < 1:
         raise ValueError(f"a batch is split into at least 1 part, got {parts}")
     return [_part(batch, index, parts) for index in range(min(parts, len(batch)))]
+
+
+def _result_id(sample: Sample, query: Query) -> int:
+    """The id that a result names: of the image, or of the pair where pairs have ids."""
+    return sample.image_id if query.pair_id is None else query.pair_id
 
 
 def _check_images(samples: Sequence[Sample]) -> None:

@@ -13,7 +13,7 @@ from sam3.data.prompts import Prompts, check_class_name
 from sam3.data.samples import Objects, Query, Sample, UnusableSample
 from sam3.data.transforms.compose import Transform
 from sam3.errors import DataError
-from sam3.io.images import open_image
+from sam3.io.images import image_size, open_image
 from sam3.ops.boxes import clip_boxes
 
 _log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class ImageDataset:
             image = open_image(path)
         except DataError as error:
             raise UnusableSample(str(error)) from error
-        self._check_size(record, path, (image.height, image.width))
+        check_size(path, image_size(image), (record.height, record.width), self.ann_file)
         return Sample(
             image=image,
             objects=_objects_of(record, with_masks=self.load_segmentation),
@@ -157,21 +157,6 @@ class ImageDataset:
         rng = random.Random(f"{self.seed}/{epoch}/{seed_index}")
         return self.transforms(self.raw_sample(index), rng)
 
-    def _check_size(self, record: ImageRecord, path: Path, size: tuple[int, int]) -> None:
-        expected = (record.height, record.width)
-        if size == expected:
-            return
-        hint = "Boxes and masks would not fit; correct the annotation file or restore the image it was made for"
-        if size == expected[::-1]:
-            hint = (
-                "Width and height are swapped: the annotations ignore the EXIF orientation of the file. "
-                "Annotate the upright picture, or remove the EXIF orientation"
-            )
-        raise DataError(
-            f"image '{path}' has {size[0]} x {size[1]} pixels (height x width), "
-            f"but {self.ann_file} says {expected[0]} x {expected[1]}. {hint}"
-        )
-
     def _check_images_exist(self) -> None:
         """A wrong folder is found at the start, not after a hundred warnings."""
         first = self.records[:32]
@@ -181,6 +166,26 @@ class ImageDataset:
                 f"lies in the image folder '{self.img_folder}'"
                 + ("" if self.img_folder.is_dir() else ", which does not exist")
             )
+
+
+def check_size(path: Path, size: tuple[int, int], expected: tuple[int, int], ann_file: Path) -> None:
+    """Both sizes are (height, width).
+
+    Raises:
+        DataError: they differ.
+    """
+    if size == expected:
+        return
+    hint = "Boxes and masks would not fit; correct the annotation file or restore the image it was made for"
+    if size == expected[::-1]:
+        hint = (
+            "Width and height are swapped: the annotations ignore the EXIF orientation of the file. "
+            "Annotate the upright picture, or remove the EXIF orientation"
+        )
+    raise DataError(
+        f"image '{path}' has {size[0]} x {size[1]} pixels (height x width), "
+        f"but {ann_file} says {expected[0]} x {expected[1]}. {hint}"
+    )
 
 
 def limited_indices(count: int, limit: int | None) -> Sequence[int]:

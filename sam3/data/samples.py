@@ -47,6 +47,7 @@ class Query:
     category_id: int
     object_indices: tuple[int, ...]  # empty = the phrase is absent
     is_exhaustive: bool = True  # every instance of the phrase is annotated
+    pair_id: int | None = None  # where every (image, phrase) pair has an id of its own (SA-Co); None = the image's
     input_boxes: Tensor = field(default_factory=lambda: torch.zeros(0, 4))  # (K, 4) in the format of Objects.boxes
     input_box_labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))  # (K,) 1 = positive
 
