@@ -9,54 +9,75 @@ from omegaconf import OmegaConf
 
 from sam3.errors import ConfigError
 from sam3.io.files import remove_partial_files, write_text
-from sam3.train.assembly import build_trainer, lay_foundation
+from sam3.train import distributed
+from sam3.train.assembly import Foundation, build_trainer, lay_foundation
 from sam3.train.config_loading import LoadedConfig
+from sam3.train.local_processes import run_processes
 from sam3.train.logging_setup import start_text_log, stop_text_log
 from sam3.train.plan import make_plan
-from sam3.train.schema import RunConfig
+from sam3.train.resolvers import register_resolvers
 from sam3.train.startup_checks import check_free_disk, check_output_folder
 
 _log = logging.getLogger(__name__)
 
 
 def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
-    """Run what the configuration asks for.
+    """Run what the configuration asks for, in the processes it asks for.
+
+    Whoever starts the processes, each of them ends in :func:`run_rank`: torchrun (and a SLURM task) did so already,
+    SLURM will, or this process starts them on its own machine.
 
     Args:
         dry_run: print the plan and write nothing.
 
     Raises:
-        ConfigError: more than one process, or SLURM, is asked for.
+        ConfigError: several machines without torchrun or SLURM.
     """
-    _require_one_process(loaded.run)
+    config = loaded.run
     if dry_run:
-        print(make_plan(loaded, lay_foundation(loaded.run)))
-        return
-    run_in_this_process(loaded)
-
-
-def _require_one_process(config: RunConfig) -> None:
-    processes = config.launcher.num_nodes * config.launcher.gpus_per_node
-    if config.submitit.use_cluster or processes != 1:
-        where = " on SLURM" if config.submitit.use_cluster else ""
+        print(make_plan(loaded, lay_foundation(config)))
+    elif distributed.is_started_by_others():
+        run_rank(loaded)
+    elif config.submitit.use_cluster:
+        raise ConfigError("submitit.use_cluster: SLURM is not supported yet; set submitit.use_cluster=false")
+    elif config.launcher.num_nodes > 1:
         raise ConfigError(
-            f"{processes} processes{where} are asked for, but this version trains in one process on one device: set "
-            "launcher.gpus_per_node=1, launcher.num_nodes=1 and "
-            "submitit.use_cluster=false"
+            f"launcher.num_nodes is {config.launcher.num_nodes}, but this command starts processes on its own machine "
+            "only: run it under torchrun on every machine, hand it to SLURM with submitit.use_cluster=true, or set "
+            "launcher.num_nodes=1"
         )
+    elif config.launcher.gpus_per_node > 1:
+        _refuse_several(config.launcher.gpus_per_node)
+        run_processes(loaded, config.launcher.gpus_per_node)
+    else:
+        run_rank(loaded)
+
+
+def _refuse_several(processes: int) -> None:
+    raise ConfigError(f"launcher.gpus_per_node is {processes}, but this version trains in one process; set it to 1")
+
+
+def run_rank(loaded: LoadedConfig) -> None:
+    """Train or validate in this process, one of those that the environment speaks of (``distributed.py``)."""
+    register_resolvers()  # a fresh process knows none
+    trainer = loaded.run.trainer
+    with distributed.process_group(trainer.distributed, trainer.accelerator):
+        run_in_this_process(loaded)
 
 
 def run_in_this_process(loaded: LoadedConfig) -> None:
-    """Train or validate here, start to end."""
-    check_output_folder(loaded.run)
-    remove_partial_files(loaded.run.trainer.checkpoint.save_dir)
-    start_text_log(loaded.run.logging.log_dir, loaded.run.logging.log_level_primary)
+    """Train or validate here, start to end; the main process also writes the logs and the configuration."""
+    logging_settings = loaded.run.logging
+    if distributed.is_main():
+        check_output_folder(loaded.run)
+        remove_partial_files(loaded.run.trainer.checkpoint.save_dir)
+        start_text_log(logging_settings.log_dir, logging_settings.log_level_primary)
+    else:
+        start_text_log(None, logging_settings.log_level_secondary)
     try:
         foundation = lay_foundation(loaded.run)
-        plan = make_plan(loaded, foundation)
-        check_free_disk(plan.folder, plan.disk_bytes)
-        _write_config(loaded)
-        _log.info("plan of this run\n%s", plan)
+        if distributed.is_main():
+            _announce(loaded, foundation)
         trainer = build_trainer(loaded, foundation)
         del foundation  # and with it the checkpoint that was read, whose file is soon replaced
         try:
@@ -68,6 +89,14 @@ def run_in_this_process(loaded: LoadedConfig) -> None:
             trainer.log.close()
     finally:
         stop_text_log()
+
+
+def _announce(loaded: LoadedConfig, foundation: Foundation) -> None:
+    """Say what the run will do, if there is room for it, and write its configuration down."""
+    plan = make_plan(loaded, foundation)
+    check_free_disk(plan.folder, plan.disk_bytes)
+    _write_config(loaded)
+    _log.info("plan of this run\n%s", plan)
 
 
 def _write_config(loaded: LoadedConfig) -> None:

@@ -23,14 +23,16 @@ _log = logging.getLogger(__name__)
 LINE_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
-def start_text_log(folder: str | Path, level: str = "INFO") -> None:
-    """Send the package's messages to stdout and to ``folder/log.txt``, and nowhere twice."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def start_text_log(folder: str | Path | None, level: str = "INFO") -> None:
+    """Send the package's messages to stdout and, with a folder, to ``folder/log.txt``, and nowhere twice."""
     stop_text_log()
     logger = logging.getLogger("sam3")
     logger.setLevel(level)
-    for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "log.txt", encoding="utf-8")):
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(Path(folder) / "log.txt", encoding="utf-8"))
+    for handler in handlers:
         handler.setFormatter(logging.Formatter(LINE_FORMAT, datefmt="%Y-%m-%d %H:%M:%S"))
         handler.set_name("sam3 run")
         logger.addHandler(handler)

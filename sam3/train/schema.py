@@ -203,6 +203,19 @@ class ValidationConfig:
 
 
 @dataclass
+class DistributedConfig:
+    """How several processes talk to each other."""
+
+    backend: str = "auto"  # nccl, gloo; auto = nccl for CUDA where torch has it, else gloo
+    timeout_minutes: float = 30.0  # a process that waits longer than this for the others gives up
+
+    def __post_init__(self) -> None:
+        _one_of("trainer.distributed.backend", self.backend, ("auto", "nccl", "gloo"))
+        if self.timeout_minutes <= 0:
+            raise ConfigError(f"trainer.distributed.timeout_minutes is {self.timeout_minutes}; expected more than 0")
+
+
+@dataclass
 class TrainerConfig:
     mode: str = "train"  # train (with validation), train_only, val
     max_epochs: int = 50
@@ -214,6 +227,7 @@ class TrainerConfig:
     deterministic: bool = False  # refuse operations that differ between runs
     gradient_accumulation_steps: int = 1
     nonfinite_limit: int = 10  # steps in a row that may be skipped for a loss that is not finite
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     callbacks: list[Any] = field(default_factory=list)  # _target_ nodes of sam3.train.callbacks.Callback
@@ -237,13 +251,15 @@ class LoggingConfig:
     log_freq: int = 10  # steps between two lines of the text log
     log_scalar_frequency: int = 100  # steps between two points of the curves
     log_level_primary: str = "INFO"
+    log_level_secondary: str = "ERROR"  # of the other processes, whose messages go to the terminal only
     live_line: bool | str = "auto"  # a progress line in place; auto = when the output is a terminal
     all_groups: bool = False  # curves of every parameter group instead of the smallest and largest rates
     tensorboard: TensorboardConfig = field(default_factory=TensorboardConfig)
 
     def __post_init__(self) -> None:
         _positive("logging", self, ("log_freq", "log_scalar_frequency"))
-        _one_of("logging.log_level_primary", self.log_level_primary, ("DEBUG", "INFO", "WARNING", "ERROR"))
+        for name in ("log_level_primary", "log_level_secondary"):
+            _one_of(f"logging.{name}", getattr(self, name), ("DEBUG", "INFO", "WARNING", "ERROR"))
 
 
 @dataclass
@@ -251,6 +267,9 @@ class LauncherConfig:
     num_nodes: int = 1
     gpus_per_node: int = 1  # processes on a node
     experiment_log_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        _positive("launcher", self, ("num_nodes", "gpus_per_node"))
 
 
 @dataclass

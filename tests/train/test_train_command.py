@@ -28,16 +28,13 @@ def test_the_readme_command_runs_from_a_bare_checkout(repository, one_class, tmp
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num-gpus", "2"], "2 processes are asked for, but this version trains in one process"),
-        (["--num_nodes", "3"], "3 processes are asked for"),
-        (["--use-cluster", "1", "--partition", "gpu"], "1 processes on SLURM are asked for"),
-        (
-            ["launcher.gpus_per_node=4"],
-            "set launcher.gpus_per_node=1, launcher.num_nodes=1 and submitit.use_cluster=false",
-        ),
+        (["--num-gpus", "2"], "launcher.gpus_per_node is 2, but this version trains in one process"),
+        (["--num_nodes", "3"], "launcher.num_nodes is 3, .* run it under torchrun on every machine"),
+        (["--use-cluster", "1", "--partition", "gpu"], "submitit.use_cluster: SLURM is not supported yet"),
+        (["launcher.gpus_per_node=0"], "launcher.gpus_per_node is 0; expected 1 or more"),
     ],
 )
-def test_more_than_one_process_is_refused_in_one_sentence(one_class, tmp_path, flags, message):
+def test_processes_that_cannot_be_started_are_refused_in_one_sentence(one_class, tmp_path, flags, message):
     with pytest.raises(ConfigError, match=message):
         main(["-c", SINGLE, *overrides(one_class, tmp_path), *flags])
 
