@@ -20,10 +20,10 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS = {
     "convert": Subcommand("sam3.data.labelme", "Labelme annotations -> a COCO data set"),
     "train": Subcommand("sam3.train.train", "fine-tune a model from a configuration file"),
-    "doctor": Subcommand("sam3.planning.doctor.command", "examine a data set before training"),
     "predict": Subcommand("sam3.predict.command", "find objects in a folder of images"),
     "export": Subcommand("sam3.export.export_command", "base and adapter -> one weight file"),
     "compress": Subcommand("sam3.export.command", "training checkpoint -> small weight file"),
+    "doctor": Subcommand("sam3.planning.doctor.command", "examine a data set before training"),
 }
 
 
