@@ -1,0 +1,155 @@
+"""Large JSON files read piece by piece, so that what was read can be made small before the next piece comes.
+
+Memory grows with the largest single entry, not with the file.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from sam3.errors import DataError
+
+_CHUNK = 1 << 22  # characters read at once
+_DECODE = json.JSONDecoder().raw_decode
+_BLANK = " \t\n\r"
+
+
+def iterate_list(path: str | Path) -> Iterator[Any]:
+    """The entries of the list in a UTF-8 JSON file, one by one.
+
+    Raises:
+        DataError: no such file, not JSON (a file that breaks off included), or not a list; the message names it.
+    """
+    with _open(path) as stream:
+        text = _Text(stream, path)
+        if text.peek() != "[":
+            raise DataError(f"{path}: expected a JSON list, got {text.kind()}")
+        yield from text.items()
+        text.expect_end()
+
+
+def iterate_object(path: str | Path, lists: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """The members of the object in a UTF-8 JSON file, in file order: ``(name, value)``.
+
+    The entries of a list that is named in ``lists`` come one by one, each as ``(name, entry)``; an empty one
+    as ``(name, [])``.
+
+    Raises:
+        DataError: as :func:`iterate_list`; a member named in ``lists`` that is no list is handed out whole.
+    """
+    with _open(path) as stream:
+        text = _Text(stream, path)
+        if text.peek() != "{":
+            raise DataError(f"{path}: expected a JSON object, got {text.kind()}")
+        for name in text.names():
+            if name in lists and text.peek() == "[":
+                count = 0
+                for count, entry in enumerate(text.items(), start=1):  # noqa: B007 (the last count is needed)
+                    yield name, entry
+                if not count:
+                    yield name, []
+            else:
+                yield name, text.value()
+        text.expect_end()
+
+
+def _open(path: str | Path) -> TextIO:
+    try:
+        return open(path, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class _Text:
+    """A window on the text of a file, with a position."""
+
+    def __init__(self, stream: TextIO, path: str | Path) -> None:
+        self._stream, self._path = stream, path
+        self._window, self._at = "", 0
+        self._entry = ""  # what is being read, for messages
+
+    def peek(self) -> str:
+        """The next character that is not blank; empty at the end."""
+        while True:
+            while self._at < len(self._window):
+                if self._window[self._at] not in _BLANK:
+                    return self._window[self._at]
+                self._at += 1
+            if not self._more():
+                return ""
+
+    def kind(self) -> str:
+        """What stands here, in words."""
+        names = {"": "an empty file", "{": "an object", "[": "a list", '"': "text"}
+        return names.get(self.peek(), "something else")
+
+    def value(self) -> Any:
+        """Read one value of any kind."""
+        self.peek()
+        while True:
+            try:
+                value, end = _DECODE(self._window, self._at)
+            except ValueError as error:
+                if self._more():
+                    continue
+                raise self._broken(str(getattr(error, "msg", error))) from error
+            except RecursionError as error:
+                raise self._broken("nested too deeply") from error
+            if end == len(self._window) and self._more():
+                continue  # a number may go on in the next chunk
+            self._at = end
+            return value
+
+    def items(self) -> Iterator[Any]:
+        """Read a list entry by entry."""
+        self._skip("[")
+        index = 0
+        while self.peek() != "]":
+            if index:
+                self._skip(",")
+            self._entry = f"entry {index}"
+            yield self.value()
+            index += 1
+        self._skip("]")
+        self._entry = ""
+
+    def names(self) -> Iterator[str]:
+        """Read an object: yields each name, the caller reads the value."""
+        self._skip("{")
+        first = True
+        while self.peek() != "}":
+            if not first:
+                self._skip(",")
+            name = self.value()
+            self._skip(":")
+            self._entry = f"the value of {name!r}"
+            yield name
+            first = False
+        self._skip("}")
+
+    def expect_end(self) -> None:
+        """Nothing may follow."""
+        if self.peek():
+            raise self._broken("more text after the end")
+
+    def _skip(self, mark: str) -> None:
+        found = self.peek()
+        if found != mark:
+            raise self._broken(f"expected {mark!r}, found {found!r}" if found else "the file breaks off")
+        self._at += 1
+
+    def _more(self) -> bool:
+        try:
+            # As much again as is there already: a long value is not begun anew for every chunk.
+            chunk = self._stream.read(max(_CHUNK, len(self._window) - self._at))
+        except UnicodeDecodeError as error:
+            raise self._broken(f"not UTF-8 ({error.reason})") from error
+        except OSError as error:
+            raise DataError(f"cannot read {self._path}: {error.strerror or error}") from error
+        self._window, self._at = self._window[self._at :] + chunk, 0
+        return bool(chunk)
+
+    def _broken(self, why: str) -> DataError:
+        where = f" in {self._entry}" if self._entry else ""
+        return DataError(f"{self._path} is not valid JSON{where}: {why}")
