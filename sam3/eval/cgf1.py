@@ -289,12 +289,13 @@ def _against_all(predictions: Shapes, annotators: Sequence[Shapes]) -> list[Judg
     else:
         matched = (match(predictions, objects).ious for objects in compared)
     return [
-        _judgement(len(predictions), len(objects), next(matched) if len(objects) and len(predictions) else _NO_IOUS)
+        judgement(len(predictions), len(objects), next(matched) if len(objects) and len(predictions) else _NO_IOUS)
         for objects in annotators
     ]
 
 
-def _judgement(num_predictions: int, num_objects: int, ious: np.ndarray) -> Judgement:
+def judgement(num_predictions: int, num_objects: int, ious: np.ndarray) -> Judgement:
+    """A pair with so many predictions and objects, of which those with ``ious`` (M,) are assigned to each other."""
     if num_predictions:
         outcome = Outcome.TP if num_objects else Outcome.FP
     else:
