@@ -12,7 +12,6 @@ from sam3.data.masklets import Masklet, Record, read_boxes, read_masks, whole_nu
 from sam3.errors import DataError, listed
 from sam3.io.json_stream import iterate_object
 
-
 _LISTS = ("videos", "annotations", "categories", "video_np_pairs")
 
 
@@ -179,7 +178,9 @@ def _check_references(truth: VideoGroundTruth) -> None:
         check_against_video(masklet, truth.videos.get(masklet.video_id), where)
     for index, pair in enumerate(truth.pairs or ()):
         if pair.video_id not in truth.videos:
-            raise DataError(f"{truth.source}: video_np_pairs[{index}]: video_id {pair.video_id} is not among the videos")
+            raise DataError(
+                f"{truth.source}: video_np_pairs[{index}]: video_id {pair.video_id} is not among the videos"
+            )
 
 
 def check_against_video(masklet: Masklet, video: Video | None, where: str) -> None:

@@ -4,7 +4,6 @@ Pure functions on arrays. Legend: F frames, G annotated tracks, P predicted trac
 Source: spec/evaluation.md 3.5, steps 4 to 6.
 """
 
-from collections.abc import Iterable
 from dataclasses import astuple, dataclass, field, fields
 from typing import NamedTuple
 
@@ -71,14 +70,7 @@ class HotaCounts:
         return Hota(*(float(vector.mean()) for vector in vectors))
 
 
-def combine(sequences: Iterable[HotaCounts]) -> HotaCounts:
-    """Several sequences as one; of none the counts are zero."""
-    return sum(sequences, start=HotaCounts())
-
-
-def count_sequence(
-    similarity: np.ndarray, truth_present: np.ndarray, prediction_present: np.ndarray
-) -> HotaCounts:
+def count_sequence(similarity: np.ndarray, truth_present: np.ndarray, prediction_present: np.ndarray) -> HotaCounts:
     """Counts of one sequence of one class.
 
     Args:

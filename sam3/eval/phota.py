@@ -10,7 +10,7 @@ import numpy as np
 
 from sam3.data.saco_video import PairId, VideoGroundTruth
 from sam3.errors import DataError, listed
-from sam3.eval.hota import Hota, HotaCounts, combine, count_sequence
+from sam3.eval.hota import Hota, HotaCounts, count_sequence
 from sam3.eval.track_nms import unsuppressed_tracks
 from sam3.eval.video_pairs import KEY_NAMES, KINDS, Kind, VideoData, VideoTracks
 
@@ -159,7 +159,9 @@ def class_agnostic_hota(
             counts = count_sequence(similarity, tracks.truth_present(kind), present)
             for subset in _subsets(tracks.video.id, hard_videos):
                 sums[kind][subset] = sums[kind].get(subset, HotaCounts()) + counts
-    return _phota_of({kind: {subset: counts.result() for subset, counts in found.items()} for kind, found in sums.items()})
+    return _phota_of(
+        {kind: {subset: counts.result() for subset, counts in found.items()} for kind, found in sums.items()}
+    )
 
 
 def class_hota(
@@ -206,9 +208,9 @@ def _subsets(video_id: int, hard_videos: set[int]) -> tuple[str, ...]:
 
 def _phota_of(means: dict[Kind, dict[str, Hota]]) -> Phota:
     nothing = HotaCounts().result()
-    return Phota({
-        kind: KindOfPhota(found.get("all", nothing), found.get("challenging"), {}) for kind, found in means.items()
-    })
+    return Phota(
+        {kind: KindOfPhota(found.get("all", nothing), found.get("challenging"), {}) for kind, found in means.items()}
+    )
 
 
 def _mean_over_classes(found: dict[int, HotaCounts], truth: VideoGroundTruth, over_table: bool) -> Hota:

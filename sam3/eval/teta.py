@@ -1,7 +1,7 @@
 """TETA of videos: are objects localised, followed, and called by the right phrase? The three are judged apart.
 
-Pure functions on arrays and the loop over videos. Legend: F frames (those with an annotated object), G annotated tracks,
-P predicted tracks, A = 20 localisation thresholds, K = 10 classification thresholds (the last of the A).
+Pure functions on arrays and the loop over videos. Legend: F frames (those with an annotated object), G annotated
+tracks, P predicted tracks, A = 20 localisation thresholds, K = 10 classification thresholds (the last of the A).
 Source: spec/evaluation.md 3.6.
 """
 

@@ -73,4 +73,3 @@ def _pair_rows(*parts: dict[PairId, dict[str, float]]) -> list[dict[str, Any]]:
             row = rows.setdefault(pair, {"video_id": pair.video_id, "category_id": pair.category_id})
             row.update(numbers)
     return list(rows.values())
-

@@ -65,7 +65,9 @@ def mask_ious(truths: Sequence[MaskTrack], predictions: Sequence[MaskTrack]) -> 
     return ious
 
 
-def mask_overlaps(ious: np.ndarray, truth_areas: np.ndarray, prediction_areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mask_overlaps(
+    ious: np.ndarray, truth_areas: np.ndarray, prediction_areas: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Intersection and union in pixels, each (F, G, P), exact: recovered from IoU and areas (G, F) and (P, F).
 
     inter = iou * (A + B) / (1 + iou) is a whole number, and rounding finds it while areas stay below 2^50 pixels.

@@ -28,7 +28,12 @@ class VideoTracks:
     """All tracks of one video."""
 
     def __init__(
-        self, video: Video, truths: Sequence[TruthMasklet], predictions: Sequence[PredictedMasklet], *, share: bool = False
+        self,
+        video: Video,
+        truths: Sequence[TruthMasklet],
+        predictions: Sequence[PredictedMasklet],
+        *,
+        share: bool = False,
     ) -> None:
         """``share``: compute the masks' IoU of all tracks together; worth it when somebody needs most of it."""
         self.video = video
