@@ -34,6 +34,7 @@ def build_sam3_image_model(
     compile: bool = False,
     config: str | ModelConfig = DEFAULT_CONFIG,
     activation_checkpointing: bool = False,
+    adapter: str | Path | None = None,
 ) -> Sam3Image:
     """Build the image model and give it weights.
 
@@ -52,6 +53,7 @@ def build_sam3_image_model(
         config: a preset's name or a :class:`ModelConfig`. A checkpoint that carries its own model
             configuration takes precedence over the default.
         activation_checkpointing: recompute activations in the backward pass to save memory.
+        adapter: adapter file that LoRA training wrote; it is merged into the weights, which must be its base.
 
     Raises:
         ConfigError: an unknown preset, device or impossible shape.
@@ -59,6 +61,8 @@ def build_sam3_image_model(
     """
     target = resolve_device(device)
     checkpoint = _read_weights(checkpoint_path, load_from_HF, config)
+    if adapter is not None:
+        checkpoint = _adapted(checkpoint, adapter)
     model_config = _final_config(
         config,
         checkpoint,
@@ -117,6 +121,14 @@ def _read_weights(path: str | Path | None, load_from_hub: bool, config: str | Mo
     from sam3.io.checkpoint import read_checkpoint
 
     return read_checkpoint(path)
+
+
+def _adapted(base: "Checkpoint | None", adapter: str | Path) -> "Checkpoint":
+    from sam3.io.adapter_file import apply_adapter, read_adapter
+
+    if base is None:
+        raise ConfigError(f"adapter {adapter} needs the weights it was trained on; give checkpoint_path")
+    return apply_adapter(base, read_adapter(adapter))
 
 
 def _load(model: Sam3Image, checkpoint: "Checkpoint") -> None:

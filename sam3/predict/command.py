@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     images = list_images(arguments.input, recursive=arguments.recursive, exclude=output)
     checkpoint = _checkpoint_path(arguments)
     device = _device(arguments.device)
-    card = _read_card(checkpoint)
+    card = _read_card(checkpoint, arguments.adapter)
     settings = _settings(arguments, checkpoint, card, device)
     workers = _workers(arguments.workers, device)
     folder = RunFolder.open(output, settings, overwrite=arguments.overwrite)
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = predict_images(
             folder.enter(images),
             folder,
-            lambda: _build_predictor(arguments.config, checkpoint, settings, device),
+            lambda: _build_predictor(arguments, checkpoint, settings, device),
             _writers(arguments, output, settings),
             redo=arguments.overwrite,
             workers=workers,
@@ -96,6 +96,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--checkpoint", metavar="FILE", help="weight file (left out: the released weights, downloaded)"
     )
     weights.add_argument("--run", metavar="DIR", help="take best.pt, else last.pt, of the latest run at or below DIR")
+    parser.add_argument("--adapter", metavar="FILE", help="adapter file of a LoRA training on top of these weights")
     parser.add_argument(
         "--input", nargs="+", action="extend", required=True, metavar="PATH", help="folders, images, .txt lists"
     )
@@ -200,9 +201,12 @@ def _workers(given: int | None, device: "torch.device") -> int:
     return given or (4 if device.type == "cuda" else 1)
 
 
-def _read_card(checkpoint: Path) -> "ModelCard | None":
+def _read_card(checkpoint: Path, adapter: str | None) -> "ModelCard | None":
+    from sam3.io.adapter_file import read_adapter
     from sam3.io.checkpoint import read_checkpoint
 
+    if adapter is not None:
+        return read_adapter(adapter).card
     return read_checkpoint(checkpoint).card
 
 
@@ -231,7 +235,7 @@ def _settings(
     preset = resolve_config(arguments.config)
     carried = card.resolution if card is not None else preset.vision.image_size
     return RunSettings(
-        checkpoint=fingerprint(checkpoint),
+        checkpoint="+".join(fingerprint(Path(file)) for file in (checkpoint, arguments.adapter) if file is not None),
         prompts=prompts_of(arguments.prompt, card, checkpoint),
         score_threshold=threshold,
         max_detections=arguments.max_detections,
@@ -241,7 +245,7 @@ def _settings(
 
 
 def _build_predictor(
-    config: str, checkpoint: Path, settings: "RunSettings", device: "torch.device"
+    arguments: argparse.Namespace, checkpoint: Path, settings: "RunSettings", device: "torch.device"
 ) -> "ImagePredictor":
     import torch
 
@@ -250,7 +254,13 @@ def _build_predictor(
     from sam3.predict.predictor import ImagePredictor
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]
-    model = build_sam3_image_model(checkpoint, device=device, config=config, resolution=settings.resolution).to(dtype)
+    model = build_sam3_image_model(
+        checkpoint,
+        device=device,
+        config=arguments.config,
+        resolution=settings.resolution,
+        adapter=arguments.adapter,
+    ).to(dtype)
     card = model.card or ModelCard()
     return ImagePredictor(
         model,

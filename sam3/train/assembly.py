@@ -32,6 +32,7 @@ from sam3.train.run_log import RunLog
 from sam3.train.schema import AmpConfig, LoggingConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
 from sam3.train.startup_checks import check_categories, check_data_files, check_schedule_length, check_weight_file
 from sam3.train.trainer import Precision, Trainer
+from sam3.train.tuning import adapter_plan
 from sam3.train.validation import Validator
 
 
@@ -100,7 +101,10 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
         train_loader=foundation.train_loader,
         validator=build_validator(config, foundation.val_loader, criterion, log.live),
         checkpointer=Checkpointer(
-            config.trainer.checkpoint, build_card(config, foundation.datasets.categories, model), origin
+            config.trainer.checkpoint,
+            build_card(config, foundation.datasets.categories, model),
+            origin,
+            adapter_plan(model, config.model.tune),
         ),
         log=log,
         precision=foundation.precision,

@@ -1,7 +1,8 @@
 """Writing checkpoints: the rolling file that continues a run exactly, and the exports that people use.
 
 ``last.pt`` is always complete and fp32. ``best.pt`` and ``checkpoint_<k>.pt`` are exports, shaped by
-``save_model_only`` and ``save_fp16``. Files appear whole or not at all.
+``save_model_only`` and ``save_fp16``; training of adapters puts ``<name>_adapter.safetensors`` beside each. Files
+appear whole or not at all.
 """
 
 import logging
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sam3.errors import CheckpointError
+from sam3.io.adapter_file import write_adapter
 from sam3.io.checkpoint import ModelCard, in_precision, save_weights
 from sam3.io.files import atomic_path
 from sam3.train.meters import GIGABYTE, RunningMeans
@@ -23,6 +25,7 @@ from sam3.train.optim.optimizer import ScheduledOptimizer
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import random_state
 from sam3.train.schema import CheckpointConfig
+from sam3.train.tuning import AdapterPlan
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +61,20 @@ class Checkpointer:
         settings: what to save.
         card: what every file says about the model; epoch and metric are filled in when saving.
         origin: what a later restart compares with: resolved configuration, digests, file the run descends from.
+        adapter: which tensors are the adapter of the run, if it trains one.
     """
 
-    def __init__(self, settings: CheckpointConfig, card: ModelCard, origin: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: CheckpointConfig,
+        card: ModelCard,
+        origin: Mapping[str, Any],
+        adapter: AdapterPlan | None = None,
+    ) -> None:
         self.settings = settings
         self.card = card
         self.origin = dict(origin)
+        self.adapter = adapter
         self.folder = Path(settings.save_dir)
 
     @property
@@ -101,7 +112,13 @@ class Checkpointer:
             if self.settings.save_fp16:
                 weights = {name: in_precision(name, tensor, "fp16") for name, tensor in weights.items()}
             self._write_complete(path, state, weights)
+        if self.adapter is not None:
+            self._export_adapter(path.with_name(f"{path.stem}_adapter.safetensors"), state)
         _log.info("wrote %s", path)
+
+    def _export_adapter(self, path: Path, state: RunState) -> None:
+        with disk_errors_named(path):
+            write_adapter(path, self.adapter.adapter(state.model.state_dict(), self._card(state.progress)))
 
     def _write_complete(self, path: Path, state: RunState, weights: Mapping[str, Tensor]) -> None:
         content = {

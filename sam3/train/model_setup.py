@@ -1,8 +1,6 @@
 """The network of a run: its shape from the settings, what of it learns, and its weights."""
 
-import logging
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,10 +8,8 @@ from hydra.utils import get_object
 from torch import nn
 
 from sam3.config import ModelConfig, resolve_config
-from sam3.errors import ConfigError
 from sam3.train.schema import ModelSettings
-
-_log = logging.getLogger(__name__)
+from sam3.train.tuning import apply_tuning
 
 
 def model_config(settings: ModelSettings) -> ModelConfig:
@@ -27,7 +23,7 @@ def model_config(settings: ModelSettings) -> ModelConfig:
 
 
 def build_model(settings: ModelSettings, device: torch.device | str, *, with_weights: bool = True) -> nn.Module:
-    """The network in training mode, frozen parts marked.
+    """The network in training mode, with its adapters, frozen parts marked.
 
     Args:
         with_weights: False = random values and no file access, for the plan and before resuming.
@@ -45,31 +41,8 @@ def build_model(settings: ModelSettings, device: torch.device | str, *, with_wei
         config=model_config(settings) if settings.overrides else settings.preset,
         activation_checkpointing=settings.activation_checkpointing,
     )
-    freeze(model, settings.freeze)
+    apply_tuning(model, settings.tune, settings.freeze)
     return model
-
-
-def freeze(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Switch off the gradient of parameters whose full name matches a Unix pattern.
-
-    Returns:
-        Names of the frozen parameters.
-
-    Raises:
-        ConfigError: a pattern that matches nothing, or nothing left to train.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigError(
-                f"model.freeze: pattern {pattern!r} matches no parameter of the model (first: {names[0]!r})"
-            )
-    frozen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
-    if len(frozen) == len(names):
-        raise ConfigError(f"model.freeze {list(patterns)} matches every parameter; nothing would learn")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
-    return frozen
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

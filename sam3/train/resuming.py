@@ -13,10 +13,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sam3.errors import CheckpointError, ConfigError
 from sam3.io.checkpoint import load_into, read_checkpoint
 from sam3.io.checkpoint_files import is_safetensors, read_torch_archive
 from sam3.io.files import fingerprint
+from sam3.io.low_rank import PREFIX
+from sam3.model.low_rank import has_adapters
 from sam3.train.checkpointing import FORMAT, LAST, RunState
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import restore_random_state
@@ -157,7 +161,7 @@ def load_start(
     """
     if start.path is None:
         return
-    load_into(state.model, read_checkpoint(start.path))
+    load_weights(state.model, start)
     if start.content is None:
         _log.info("%s holds weights only: training starts at epoch 0 from them", start.path)
         return
@@ -178,6 +182,14 @@ def load_start(
         state.progress.step_in_epoch,
     )
     restore_random_state(content["random"])
+
+
+def load_weights(model: nn.Module, start: Start) -> None:
+    """The weights of ``start``. Adapters are kept apart if ``model`` has some; weights alone need not hold any."""
+    adapting = has_adapters(model)
+    checkpoint = read_checkpoint(start.path, merge_adapters=not adapting)
+    may_be_missing = [rf".*\.{PREFIX}\w+\.(down|up|scale)"] if adapting and start.content is None else []
+    load_into(model, checkpoint, allow_missing=may_be_missing)
 
 
 def _take_over(progress: Progress, saved: Progress) -> None:

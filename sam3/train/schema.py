@@ -67,6 +67,27 @@ class ScratchConfig:
 
 
 @dataclass
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685)."""
+
+    rank: int = 16  # of each adapter; its size grows with it
+    alpha: float = 32.0  # the adapter counts alpha / rank
+    targets: list[str] = field(default_factory=list)  # Unix patterns of the names of adapted matrices
+
+    def __post_init__(self) -> None:
+        _positive("model.tune.lora", self, ("rank",))
+
+
+@dataclass
+class TuneConfig:
+    """What of the network learns; the groups conf/tune/ are the choices that make sense."""
+
+    freeze: list[str] = field(default_factory=list)  # Unix patterns of parameters that keep their values
+    learn: list[str] = field(default_factory=list)  # exceptions to freeze
+    lora: LoraConfig | None = None  # null = no adapters
+
+
+@dataclass
 class ModelSettings:
     """Which network, from which weights, and what of it learns."""
 
@@ -82,7 +103,8 @@ class ModelSettings:
     enable_segmentation: bool = True
     activation_checkpointing: bool = True  # recompute activations in the backward pass: less memory, more time
     compile: bool = False
-    freeze: list[str] = field(default_factory=list)  # Unix patterns of parameter names that do not learn
+    freeze: list[str] = field(default_factory=list)  # Unix patterns of parameters that never learn, whatever tune says
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
 
 @dataclass

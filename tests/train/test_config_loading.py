@@ -27,6 +27,7 @@ COMPOSITIONS = [
     ["experiment=smoke"],
     ["experiment=small_dataset"],
     ["experiment=frozen_text"],
+    *([f"tune={choice}"] for choice in ("full", "frozen_text", "decoder", "head", "lora")),
     ["experiment=tiny_from_scratch"],
 ]
 
@@ -147,7 +148,9 @@ def test_small_dataset_and_frozen_text_say_what_they_change():
     assert checkpoint.save_epochs == [10, 20, 30, 40, 50]
     assert run.scratch.lr_transformer == pytest.approx(4e-5)
     assert run.optim.options.lr["vision"].schedule["base_lr"] == pytest.approx(1.25e-5)
-    assert load_config(SINGLE, [ROOT, "experiment=frozen_text"]).run.model.freeze == ["backbone.language_backbone.*"]
+    tune = load_config(SINGLE, [ROOT, "experiment=frozen_text"]).run.model.tune
+    assert tune == load_config(SINGLE, [ROOT, "tune=frozen_text"]).run.model.tune
+    assert tune.freeze == ["backbone.language_backbone.*"]
 
 
 def test_readme_defaults(single):

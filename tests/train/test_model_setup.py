@@ -7,7 +7,7 @@ import pytest
 from sam3.config import tiny
 from sam3.errors import ConfigError, UserError
 from sam3.train.config_loading import conf_folder, load_config
-from sam3.train.model_setup import build_model, freeze, model_config
+from sam3.train.model_setup import build_model, model_config
 from sam3.train.schema import ModelSettings
 from tests.train.micro import SINGLE, overrides
 
@@ -45,19 +45,6 @@ def test_the_vocabulary_file_is_the_one_configured(tmp_path, repository):
     assert model.tokenizer(["red circle"], 32).shape == (1, 32)
     with pytest.raises((UserError, FileNotFoundError), match="gone.txt.gz"):
         build_model(settings("paths.bpe_path=gone.txt.gz"), "cpu").tokenizer  # noqa: B018
-
-
-def test_freezing_needs_patterns_that_mean_something():
-    model = build_model(settings(), "cpu")
-    frozen = freeze(model, ["*.bias", "backbone.language_backbone.*"])
-    assert all(name.endswith(".bias") or name.startswith("backbone.language_backbone.") for name in frozen)
-    assert {name for name, p in model.named_parameters() if not p.requires_grad} == set(frozen)
-    with pytest.raises(ConfigError, match="pattern 'backbone.text.*' matches no parameter"):
-        freeze(model, ["backbone.text.*"])
-    with pytest.raises(ConfigError, match="nothing would learn"):
-        freeze(model, ["*"])
-    assert freeze(model, []) == []
-    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_conf_names_only_presets_that_exist():

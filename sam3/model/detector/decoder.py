@@ -16,7 +16,7 @@ from sam3.ops.boxes import box_cxcywh_to_xyxy, inverse_sigmoid
 
 @dataclass
 class DecoderLayerOutput:
-    """What is read from the decoder's state after one layer. In training Q counts both query halves."""
+    """What is read from the decoder's state after one layer. Q counts both halves of doubled queries."""
 
     queries: Tensor  # (P, Q, C) normed
     boxes: Tensor  # (P, Q, 4) cxcywh float32, the refined boxes
@@ -28,7 +28,7 @@ class DecoderLayerOutput:
 class Decoder(nn.Module):
     """Post-norm layers that refine one box per query; a presence token rides along as item 0.
 
-    Training doubles the queries (DAC): the second half is matched one-to-many and skips self-attention.
+    Training asks for ``doubled`` queries (DAC): the second half is matched one-to-many and skips self-attention.
     """
 
     def __init__(self, config: DetectorConfig) -> None:
@@ -56,6 +56,7 @@ class Decoder(nn.Module):
         prompt_mask: Tensor,
         *,
         every_layer: bool,
+        doubled: bool = False,
     ) -> list[DecoderLayerOutput]:
         """Decode P prompts.
 
@@ -66,8 +67,9 @@ class Decoder(nn.Module):
             prompt: (P, S, C) text and geometry tokens.
             prompt_mask: (P, S) bool, True = padding.
             every_layer: read every layer instead of the last only.
+            doubled: add the one-to-many half of the queries.
         """
-        copies = 2 if self.training else 1
+        copies = 2 if doubled else 1
         tokens = torch.cat([self.presence_token.weight, self.query_embed.weight.repeat(copies, 1)])
         tokens = tokens.expand(len(memory), -1, -1)
         carried = self.reference_points.weight.float().sigmoid().repeat(copies, 1).expand(len(memory), -1, -1)
@@ -134,7 +136,7 @@ class Decoder(nn.Module):
         cells = torch.arange(length, device=low.device, dtype=torch.float32) / length
         scaled = 8 * (cells[:, None] - torch.stack([low, high], -1)[:, :, None])
         distances = scaled.sign() * torch.log2(scaled.abs() + 1) / 3  # log2(8) = 3
-        return distances.to(self.boxRPB_embed_x.layers[0].weight.dtype)
+        return distances.to(self.boxRPB_embed_x.layers[0].bias.dtype)
 
     def _read(self, tokens: Tensor, queries: Tensor, offset: Tensor, carried: Tensor) -> DecoderLayerOutput:
         token = tokens[:, :1]
@@ -193,5 +195,5 @@ class DecoderLayer(nn.Module):
     def _feed_forward(self, tokens: Tensor) -> Tensor:
         """In the precision of its weights, also under autocast (spec detector 10, step 3)."""
         with torch.autocast(tokens.device.type, enabled=False):
-            hidden = F.relu(self.linear1(tokens.to(self.linear1.weight.dtype)))
+            hidden = F.relu(self.linear1(tokens.to(self.linear1.bias.dtype)))
             return self.dropout(self.linear2(self.dropout(hidden)))

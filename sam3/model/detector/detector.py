@@ -16,6 +16,8 @@ from sam3.model.detector.fusion_encoder import FusionEncoder
 from sam3.model.detector.geometry_encoder import GeometryEncoder
 from sam3.model.detector.scoring import DotProductScoring, joint_logits
 from sam3.model.detector.segmentation_head import SegmentationHead
+from sam3.model.frozen import keep_frozen_parts_in_eval_mode, learns
+from sam3.model.text.phrase_cache import PhraseCache
 from sam3.model.text.tokenizer import Tokenizer, resolve_bpe_path
 from sam3.ops.boxes import box_cxcywh_to_xyxy
 from sam3.structures import Batch, DetectorOutput, GeometricPrompt, ImageFeatures, QueryPredictions, TextFeatures
@@ -34,6 +36,7 @@ class Sam3Image(nn.Module):
         self.bpe_path = resolve_bpe_path(bpe_path)
         self.card: ModelCard | None = None  # of the loaded weights
         self._tokenizer: Tokenizer | None = None
+        self._known_phrases = PhraseCache()
         self.backbone = Backbone(config)
         self.geometry_encoder = GeometryEncoder(config.detector)
         self.transformer = Transformer(config.detector)
@@ -43,7 +46,7 @@ class Sam3Image(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.dot_prod_scoring.hs_proj.weight.device
+        return self.dot_prod_scoring.hs_proj.bias.device
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -66,6 +69,13 @@ class Sam3Image(nn.Module):
         tables = self.backbone.vision_backbone.trunk.rotary_tables()
         return {f"backbone.vision_backbone.trunk.{name}": table for name, table in tables.items()}
 
+    def train(self, mode: bool = True) -> "Sam3Image":
+        """As in the base class; parts of which nothing learns stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            keep_frozen_parts_in_eval_mode(self)
+        return self
+
     def forward(self, batch: Batch) -> DetectorOutput:
         """Detect in a collated batch; in training mode with one-to-many queries and every decoder layer."""
         return self.ground(
@@ -81,7 +91,10 @@ class Sam3Image(nn.Module):
         return self.backbone.vision_backbone(images)
 
     def encode_text(self, phrases: Sequence[str]) -> TextFeatures:
-        """T phrases -> features; longer ones are cut to the context length."""
+        """T phrases -> features; longer ones are cut to the context length. A frozen encoder reads a phrase once."""
+        encoder = self.backbone.language_backbone
+        if not learns(encoder):
+            return self._known_phrases.encode(encoder, self.tokenizer, phrases)
         return self.encode_tokens(self.tokenizer(list(phrases), self.config.text.context_length))
 
     def encode_tokens(self, token_ids: Tensor) -> TextFeatures:
@@ -117,7 +130,9 @@ class Sam3Image(nn.Module):
         mask = torch.cat([text.mask[phrase_index], geometry_mask], 1)
 
         memory = self.transformer.encoder(level.flatten(2).transpose(1, 2), position, image_index, tokens, mask)
-        layers = self.transformer.decoder(memory, position, level.shape[-2:], tokens, mask, every_layer=self.training)
+        layers = self.transformer.decoder(
+            memory, position, level.shape[-2:], tokens, mask, every_layer=self.training, doubled=self.training
+        )
         output = self._predict(layers, tokens, mask)
         output.memory = memory
         if self.segmentation_head is not None:

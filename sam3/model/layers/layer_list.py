@@ -18,7 +18,7 @@ class LayerList(nn.ModuleList):
 
     def run(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """``layer(*args, **kwargs)``, checkpointed if asked for and gradients are wanted."""
-        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+        if self.activation_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *args, use_reentrant=False, **kwargs)
         return layer(*args, **kwargs)
 

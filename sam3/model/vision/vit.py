@@ -126,7 +126,7 @@ class Attention(nn.Module):
     def rotary_table(self, height: int, width: int) -> Tensor:
         """(height * width, head_dim / 2) complex64, computed once per grid and kept out of the state dict."""
         head_dim = self.proj.in_features // self.num_heads
-        device = self.proj.weight.device
+        device = self.proj.bias.device
         return rotary_table(height, width, head_dim, window=self.window_size, theta=self.rope_theta, device=device)
 
 

@@ -73,7 +73,7 @@ def test_one_to_many_queries_do_not_disturb_the_others(model: Sam3Image) -> None
             module.dropout = 0.0
     decoder = model.transformer.decoder
     plain = decoder(*inputs(), every_layer=True)
-    doubled = decoder.train()(*inputs(), every_layer=True)
+    doubled = decoder(*inputs(), every_layer=True, doubled=True)
     assert doubled[-1].boxes.shape == (2, 10, 4)
     for one, two in zip(plain, doubled, strict=True):
         torch.testing.assert_close(one.queries, two.queries[:, :5], rtol=1e-4, atol=1e-5)
