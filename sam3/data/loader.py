@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam3.data.collate import collate
 from sam3.data.samples import Sample
+from sam3.data.worker_signals import ignore_stop_signals
 from sam3.errors import ConfigError, DataError, UserError
 from sam3.structures import Batch, map_tensors
 
@@ -152,6 +153,7 @@ class Loader:
                 pin_memory=pin_memory,
                 persistent_workers=num_workers > 0,
                 multiprocessing_context=_worker_context() if num_workers else None,
+                worker_init_fn=ignore_stop_signals,
                 generator=torch.Generator(),
             )
 
@@ -234,5 +236,5 @@ def _worker_context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sam3.data.image_dataset", "torch.utils.data"])
+    context.set_forkserver_preload(["sam3.data.worker_forkserver", "sam3.data.image_dataset", "torch.utils.data"])
     return context

@@ -16,6 +16,7 @@ from sam3.errors import ConfigError
 from sam3.io.checkpoint import ModelCard
 from sam3.model_builder import resolve_device, set_tf32
 from sam3.train import distributed
+from sam3.train.batch_dumps import BatchDumps
 from sam3.train.checkpointing import Checkpointer, RunState
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.logging_setup import Curves
@@ -34,6 +35,7 @@ from sam3.train.startup_checks import check_categories, check_data_files, check_
 from sam3.train.trainer import Precision, Trainer
 from sam3.train.tuning import adapter_plan
 from sam3.train.validation import Validator
+from sam3.train.weight_average import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,14 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
     set_tf32(config.trainer.allow_tf32)
     criterion = build_criterion(config.loss).to(device)
     optimizer = build_scheduled_optimizer(model, config.optim)
-    state = RunState(model, optimizer, foundation.precision.scaler(), Progress(), RunningMeans())
+    state = RunState(
+        model,
+        optimizer,
+        foundation.precision.scaler(),
+        Progress(),
+        RunningMeans(),
+        WeightAverage(model, config.trainer.ema.decay) if config.trainer.ema else None,
+    )
     origin = describe_origin(loaded.resolved(), len(foundation.datasets.train or foundation.datasets.val), start)
     move_aside(start)
     load_start(start, state, origin, foundation.steps_per_epoch, weights_only=config.trainer.mode == "val")
@@ -110,6 +119,7 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
         precision=foundation.precision,
         settings=config.trainer,
         clip=config.optim.gradient_clip,
+        dumps=build_dumps(config),
         callbacks=[build_part(node) for node in config.trainer.callbacks],
     )
 
@@ -226,6 +236,12 @@ def build_validator(config: RunConfig, loader: Loader | None, criterion: nn.Modu
         with_masks=config.model.enable_segmentation,
         live=live,
     )
+
+
+def build_dumps(config: RunConfig) -> BatchDumps:
+    """Where batches without a finite loss are kept."""
+    folder = Path(config.launcher.experiment_log_dir) / "dumps" / "nonfinite"
+    return BatchDumps(folder, config.trainer.nonfinite_dumps, distributed.rank())
 
 
 def build_log(settings: LoggingConfig, progress: Progress) -> RunLog:

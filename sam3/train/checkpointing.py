@@ -8,7 +8,7 @@ appear whole or not at all.
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sam3.train.progress import Progress
 from sam3.train.reproducibility import random_state
 from sam3.train.schema import CheckpointConfig
 from sam3.train.tuning import AdapterPlan
+from sam3.train.weight_average import WeightAverage
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class RunState:
     scaler: torch.amp.GradScaler
     progress: Progress
     means: RunningMeans  # of the epoch being trained
+    average: WeightAverage | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Without the weights."""
@@ -50,8 +52,13 @@ class RunState:
             "scaler": self.scaler.state_dict(),
             "progress": self.progress.to_dict(),
             "means": self.means.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "random": random_state(),
         }
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the block the model has its averaged weights, if they are kept."""
+        return nullcontext() if self.average is None else self.average.applied()
 
 
 class Checkpointer:

@@ -10,7 +10,7 @@ from sam3.train.config_loading import LoadedConfig
 from sam3.train.meters import GIGABYTE
 from sam3.train.model_setup import build_model
 from sam3.train.resuming import Start
-from sam3.train.schema import CheckpointConfig, RunConfig
+from sam3.train.schema import CheckpointConfig, RunConfig, TrainerConfig
 
 _FULL, _HALF = 4, 2  # bytes of a number
 _MOMENTS = 2  # of AdamW, each as large as the trainable weights
@@ -79,7 +79,7 @@ def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
         model = build_model(config.model, "meta", with_weights=False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    rolling, export = checkpoint_sizes(config.trainer.checkpoint, trainable, total)
+    rolling, export = checkpoint_sizes(config.trainer, trainable, total)
     return Plan(
         source=loaded.source,
         notes=loaded.notes,
@@ -104,12 +104,12 @@ def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
     )
 
 
-def checkpoint_sizes(settings: CheckpointConfig, trainable: int, total: int) -> tuple[int, int]:
+def checkpoint_sizes(settings: TrainerConfig, trainable: int, total: int) -> tuple[int, int]:
     """Bytes of ``last.pt`` and of an export."""
-    optimizer = _MOMENTS * _FULL * trainable
-    rolling = _FULL * total + optimizer
-    weights = (_HALF if settings.save_fp16 else _FULL) * total
-    return rolling, weights if settings.save_model_only else weights + optimizer
+    state = (_MOMENTS + (settings.ema is not None)) * _FULL * trainable
+    rolling = _FULL * total + state
+    weights = (_HALF if settings.checkpoint.save_fp16 else _FULL) * total
+    return rolling, weights if settings.checkpoint.save_model_only else weights + state
 
 
 def count_exports(settings: CheckpointConfig, max_epochs: int) -> int:

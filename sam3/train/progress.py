@@ -15,12 +15,15 @@ class Progress:
     steps_val: int = 0  # validation batches seen
     seconds: float = 0.0  # time spent in training and validation, over all restarts
     nonfinite_in_a_row: int = 0
+    nonfinite_steps: int = 0  # skipped steps of the whole run
     pending_validation: bool = False  # the last finished epoch is due for validation
     metric_name: str | None = None
     last_metric: float | None = None
     last_metric_epoch: int | None = None  # finished epochs when it was measured
     best_metric: float | None = None
     best_epoch: int | None = None  # finished epochs when it was reached
+    growth_reference: float | None = None  # metric that early stopping compares with
+    validations_without_growth: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

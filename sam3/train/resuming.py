@@ -25,6 +25,7 @@ from sam3.train.checkpointing import FORMAT, LAST, RunState
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import restore_random_state
 from sam3.train.schema import CheckpointConfig
+from sam3.train.weight_average import NO_AVERAGES
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +163,8 @@ def load_start(
     if start.path is None:
         return
     load_weights(state.model, start)
+    if state.average is not None:  # without saved averages they begin with the weights of the file
+        state.average.load_state_dict((start.content or {}).get("average") or NO_AVERAGES)
     if start.content is None:
         _log.info("%s holds weights only: training starts at epoch 0 from them", start.path)
         return

@@ -238,6 +238,29 @@ class DistributedConfig:
 
 
 @dataclass
+class EarlyStoppingConfig:
+    """Ends a run whose validation metric no longer grows."""
+
+    patience: int = 5  # validations in a row without progress
+    min_delta: float = 0.0  # growth of the metric that counts as progress must be larger than this
+
+    def __post_init__(self) -> None:
+        _positive("trainer.early_stopping", self, ("patience",))
+        _not_negative("trainer.early_stopping", self, ("min_delta",))
+
+
+@dataclass
+class EmaConfig:
+    """Exponential moving average of the weights, which is validated and exported in their place."""
+
+    decay: float = 0.999  # share of the average that a step keeps; reached after a warm-up
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ConfigError(f"trainer.ema.decay is {self.decay}; expected 0 <= decay < 1")
+
+
+@dataclass
 class TrainerConfig:
     mode: str = "train"  # train (with validation), train_only, val
     max_epochs: int = 50
@@ -250,6 +273,9 @@ class TrainerConfig:
     gradient_accumulation_steps: int = 1
     nonfinite_limit: int = 10  # steps in a row that may be skipped for a loss that is not finite
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    nonfinite_dumps: int = 5  # batches of such steps that each process keeps in dumps/nonfinite; 0 = none
+    early_stopping: EarlyStoppingConfig | None = None  # end the run when the metric stops growing
+    ema: EmaConfig | None = None  # validate and export averaged weights
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     callbacks: list[Any] = field(default_factory=list)  # _target_ nodes of sam3.train.callbacks.Callback
@@ -257,6 +283,9 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         _one_of("trainer.mode", self.mode, ("train", "train_only", "val"))
         _positive("trainer", self, ("max_epochs", "val_epoch_freq", "gradient_accumulation_steps", "nonfinite_limit"))
+        _not_negative("trainer", self, ("nonfinite_dumps",))
+        if self.early_stopping is not None and self.mode == "train_only":
+            raise ConfigError("trainer.early_stopping needs validations, and trainer.mode=train_only has none")
 
 
 @dataclass

@@ -1,10 +1,13 @@
 """The training loop: epochs, steps, and what happens between them."""
 
+import logging
 import math
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +15,11 @@ from torch import Tensor, nn
 from sam3.data.collate import split_batch
 from sam3.data.loader import Loader
 from sam3.structures import Batch, to_device
+from sam3.train import distributed
+from sam3.train.batch_dumps import BatchDumps
 from sam3.train.callbacks import Callback
 from sam3.train.checkpointing import BEST, Checkpointer, RunState
+from sam3.train.early_stopping import EarlyStopping
 from sam3.train.finite_guard import FiniteGuard, NotFiniteError
 from sam3.train.losses.criterion import Losses
 from sam3.train.matcher import NonFiniteCostError
@@ -21,7 +27,10 @@ from sam3.train.optim.optimizer import ScheduledOptimizer, clip_gradients
 from sam3.train.progress import Progress
 from sam3.train.run_log import RunLog
 from sam3.train.schema import GradientClipConfig, TrainerConfig
+from sam3.train.stop_signals import StoppedBySignal, StopSignals
 from sam3.train.validation import ValidationResult, Validator
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Trainer:
         precision: Precision,
         settings: TrainerConfig,
         clip: GradientClipConfig | None,
+        dumps: BatchDumps,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.model = model
@@ -83,7 +93,9 @@ class Trainer:
         self.settings = settings
         self.clip = clip
         self.callbacks = list(callbacks)
-        self.guard = FiniteGuard(settings.nonfinite_limit, state.progress)
+        self.guard = FiniteGuard(settings.nonfinite_limit, state.progress, dumps)
+        self.early_stopping = EarlyStopping(settings.early_stopping, state.progress)
+        self.stop = StopSignals()
 
     @property
     def progress(self) -> Progress:
@@ -95,13 +107,30 @@ class Trainer:
         return len(self.train_loader) * self.settings.max_epochs
 
     def run(self) -> ValidationResult | None:
-        """Train to the end, or validate once with ``mode=val``; the last validation's result."""
-        if self.settings.mode == "val":
-            return self.validate()
+        """Train to the end, or validate once with ``mode=val``; the last validation's result.
+
+        Raises:
+            StoppedBySignal: the process was asked to end, and everything is saved.
+        """
+        with self.stop:
+            try:
+                return self.validate() if self.settings.mode == "val" else self._train()
+            except StoppedBySignal as stopped:
+                _log.warning(
+                    "stopped by %s, exit code %d; the same command goes on from %s",
+                    stopped.signal.name,
+                    stopped.code,
+                    self.checkpointer.last,
+                )
+                raise
+
+    # --- training ---
+
+    def _train(self) -> ValidationResult | None:
         for callback in self.callbacks:
             callback.on_train_start(self)
         result = self._finish_epoch()  # of an interrupted run
-        while self.progress.epoch < self.settings.max_epochs:
+        while self.progress.epoch < self.settings.max_epochs and not self.early_stopping.is_due:
             self.train_epoch()
             result = self._finish_epoch()
         self.checkpointer.save_last(self.state)
@@ -109,8 +138,6 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_train_end(self)
         return result
-
-    # --- training ---
 
     def train_epoch(self) -> None:
         """The rest of the current epoch, then the rolling checkpoint."""
@@ -138,7 +165,7 @@ class Trainer:
         for part in parts:
             part = to_device(part, self.precision.device, non_blocking=True)
             losses = self._losses(part)
-            if losses is None or not self.guard.is_finite(losses, part):
+            if losses is None:
                 return self._skipped(batch, sums)
             self.state.scaler.scale(losses.total / len(parts)).backward()
             for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
@@ -150,16 +177,20 @@ class Trainer:
             return self._skipped(batch, sums)
         self.state.scaler.step(self.optimizer.optimizer)
         self.state.scaler.update()
+        if self.state.average is not None:
+            self.state.average.update()
         return StepResult(losses=sums, images=len(batch), gradient_norm=norm)
 
     def _losses(self, part: Batch) -> Losses | None:
-        """Losses of one micro-batch; None when the network's answer is not finite."""
+        """Losses of one micro-batch; None when those of this or any other process are not finite."""
         try:
             with self.precision.autocast():
-                return self.criterion(self.model(part), part.targets)
+                losses = self.criterion(self.model(part), part.targets)
         except NonFiniteCostError as error:
             self.guard.report(str(error), part)
-            return None
+            losses = None
+        is_good = losses is not None and self.guard.is_finite(losses, part)
+        return losses if self.guard.agreed(is_good) else None
 
     def _clip(self) -> Tensor:
         if self.clip is None:
@@ -183,8 +214,17 @@ class Trainer:
             progress.nonfinite_in_a_row = 0
             self.checkpointer.save_last(self.state)  # skipped steps changed nothing: the weights are good
             raise
+        if distributed.any_true(self.stop.received is not None):
+            self._leave()
         if self.checkpointer.is_due_after_step(progress) and progress.step_in_epoch < len(self.train_loader):
             self.checkpointer.save_last(self.state)
+
+    def _leave(self) -> NoReturn:
+        """Save in the middle of an epoch and end, in all processes: one of them was asked to."""
+        received = self.stop.received or signal.SIGTERM
+        _log.warning("received %s: saving before leaving", received.name)
+        self.checkpointer.save_last(self.state)
+        raise StoppedBySignal(received)
 
     def _end_epoch(self) -> None:
         progress, means = self.progress, self.state.means.means()
@@ -212,18 +252,25 @@ class Trainer:
             return None
         result = self.validate() if self.progress.pending_validation else None
         if self.checkpointer.is_export_due(self.progress.epoch):
-            self.checkpointer.export(self.checkpointer.epoch_file(self.progress.epoch), self.state)
+            with self.state.averaged():
+                self.checkpointer.export(self.checkpointer.epoch_file(self.progress.epoch), self.state)
         return result
 
     def validate(self) -> ValidationResult:
-        """Measure, log, and keep the model if it is the best so far."""
+        """Measure, log, and keep the model if it is the best so far; with averaged weights where there are any."""
+        with self.state.averaged():
+            return self._validate()
+
+    def _validate(self) -> ValidationResult:
         progress = self.progress
-        result = self.validator.run(self.model, self.precision.autocast())
+        with self.stop.leaving_at_once():  # the rolling file says that this validation is still to be done
+            result = self.validator.run(self.model, self.precision.autocast())
         progress.steps_val += result.batches
         progress.seconds += result.seconds
         progress.pending_validation = False
         progress.metric_name, progress.last_metric = result.metric_name, result.metric
         progress.last_metric_epoch = progress.epoch
+        self.early_stopping.update(result.metric)
         is_best = self.settings.mode != "val" and (progress.best_metric is None or result.metric > progress.best_metric)
         if is_best:
             progress.best_metric, progress.best_epoch = result.metric, progress.epoch

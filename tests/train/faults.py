@@ -38,6 +38,17 @@ class KillAtStep(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class SignalAtStep(Callback):
+    """A signal to this very process, or to its whole process group, after a step of the run."""
+
+    def __init__(self, step: int, name: str = "SIGTERM", group: bool = False) -> None:
+        self.step, self.number, self.group = step, getattr(signal, name), group
+
+    def on_step_end(self, trainer, result) -> None:
+        if trainer.progress.steps == self.step:
+            (os.killpg if self.group else os.kill)(os.getpgid(0) if self.group else os.getpid(), self.number)
+
+
 class Stop(Callback):
     """An exception like a crash, within this process: after a step, at the end of an epoch, after its validation."""
 

@@ -1,9 +1,12 @@
 """The plan that ``--dry-run`` prints."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from sam3.train.plan import checkpoint_sizes, count_exports
-from sam3.train.schema import CheckpointConfig
+from sam3.train.schema import CheckpointConfig, EmaConfig, TrainerConfig
 from sam3.train.train import main
 from tests.train.micro import SINGLE, make_trainer, overrides
 
@@ -26,24 +29,26 @@ def test_the_plan_says_what_the_run_will_do_and_writes_nothing(one_class, tmp_pa
     assert lines["parameters"] == f"{trainable:,} trainable in 1 groups, {frozen:,} frozen"
 
 
-def test_expected_sizes_are_those_of_the_files(one_class, tmp_path):
+@pytest.mark.parametrize("averaged", [[], ["trainer.ema={decay: 0.9}"]])
+def test_expected_sizes_are_those_of_the_files(one_class, tmp_path, averaged):
     extra = ["checkpoint.save_model_only=true", "checkpoint.save_fp16=true"]
-    trainer = make_trainer(one_class, tmp_path, *extra)
+    trainer = make_trainer(one_class, tmp_path, *extra, *averaged)
     trainer.train_step(next(trainer.train_loader.iterate()))
     checkpointer = trainer.checkpointer
     checkpointer.save_last(trainer.state)
     checkpointer.export(checkpointer.epoch_file(1), trainer.state)
     total = sum(p.numel() for p in trainer.model.parameters())
-    rolling, export = checkpoint_sizes(checkpointer.settings, total, total)
+    rolling, export = checkpoint_sizes(trainer.settings, total, total)
     assert abs(checkpointer.last.stat().st_size / rolling - 1) < 0.2
     assert abs(checkpointer.epoch_file(1).stat().st_size / export - 1) < 0.2
 
 
 def test_sizes_of_the_released_model():
     full, frozen_text = 840_509_750, 840_509_750 - 353_720_000
-    rolling, export = checkpoint_sizes(CheckpointConfig(save_dir=""), full, full)
+    rolling, export = checkpoint_sizes(TrainerConfig(checkpoint=CheckpointConfig(save_dir="")), full, full)
     assert rolling == export == 12 * full
-    small = CheckpointConfig(save_dir="", save_model_only=True, save_fp16=True)
+    small = TrainerConfig(checkpoint=CheckpointConfig(save_dir="", save_model_only=True, save_fp16=True))
+    assert checkpoint_sizes(replace(small, ema=EmaConfig()), full, full) == (16 * full, 2 * full)
     assert checkpoint_sizes(small, frozen_text, full) == (4 * full + 8 * frozen_text, 2 * full)
 
 
