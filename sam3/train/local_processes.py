@@ -23,15 +23,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from sam3.data.worker_signals import STOP_SIGNALS
 from sam3.errors import UserError
 from sam3.io.files import write_json
 from sam3.train.config_loading import LoadedConfig
+from sam3.train.stop_signals import StoppedBySignal
 
 GRACE_SECONDS = 20.0  # for the others to end by themselves, once one process has failed
 HOST = "127.0.0.1"
-
-# What a scheduler or a user tells the command is meant for its processes.
-_FORWARDED = ("SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
 class ProcessFailed(Exception):
@@ -55,6 +54,7 @@ def run_processes(loaded: LoadedConfig, count: int) -> None:
         UserError: one process ended with an error that the user can mend.
         ProcessFailed: one process ended in another way.
         KeyboardInterrupt: after Ctrl-C, when all processes have ended.
+        StoppedBySignal: the processes were asked to end and did, everything saved.
     """
     # The place where the processes meet stays open from here on, so that nobody else takes the port.
     meeting_point = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
@@ -71,6 +71,9 @@ def run_processes(loaded: LoadedConfig, count: int) -> None:
         failure = _first_failure(processes, killed, Path(reports))
     if interrupted:
         raise KeyboardInterrupt
+    stopped_by = _signal_of_all(processes)
+    if stopped_by is not None:
+        raise StoppedBySignal(stopped_by)
     if failure is not None:
         raise UserError(failure.text) if failure.is_user_error else ProcessFailed(failure.text)
 
@@ -94,6 +97,13 @@ def _wait_for_all(processes: Sequence[BaseProcess]) -> tuple[bool, set[int]]:
         if deadline is None and (interrupted or any(process.exitcode for process in processes)):
             deadline = time.monotonic() + GRACE_SECONDS
     return interrupted, killed
+
+
+def _signal_of_all(processes: Sequence[BaseProcess]) -> signal.Signals | None:
+    """The signal that processes were asked to end with, if that is why all of them ended that did not finish."""
+    codes = {process.exitcode for process in processes if process.exitcode}
+    stopped = {128 + number: number for number in STOP_SIGNALS}
+    return stopped[min(codes)] if codes and codes <= stopped.keys() else None
 
 
 def _first_failure(processes: Sequence[BaseProcess], killed: set[int], reports: Path) -> Failure | None:
@@ -130,8 +140,7 @@ def _forwarded_signals(processes: Sequence[BaseProcess]) -> Iterator[None]:
             if process.is_alive():
                 os.kill(process.pid, number)
 
-    known = [getattr(signal, name) for name in _FORWARDED if hasattr(signal, name)]
-    before = {number: signal.signal(number, forward) for number in known}
+    before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
     try:
         yield
     finally:

@@ -224,6 +224,7 @@ class Trainer:
         received = self.stop.received or signal.SIGTERM
         _log.warning("received %s: saving before leaving", received.name)
         self.checkpointer.save_last(self.state)
+        distributed.barrier()  # whoever starts the processes gives the others little time once one has left
         raise StoppedBySignal(received)
 
     def _end_epoch(self) -> None:

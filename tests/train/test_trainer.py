@@ -126,7 +126,16 @@ def test_too_many_in_a_row_stop_the_run_and_keep_the_good_state(one_class, tmp_p
         train(one_class, tmp_path, NAN.format(1, 99), "trainer.nonfinite_limit=2")
     saved = torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)
     assert saved["progress"]["step_in_epoch"] == 3
+    assert saved["progress"]["nonfinite_steps"] == 2
+    kept = sorted(path.name for path in (tmp_path / "dumps/nonfinite").glob("*.json"))
+    assert kept == ["epoch_0_step_1_rank_0_0.json", "epoch_0_step_2_rank_0_1.json"]
     assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+
+
+def test_the_number_of_kept_batches_is_as_configured(one_class, tmp_path):
+    with pytest.raises(NotFiniteError):
+        train(one_class, tmp_path, NAN.format(0, 99), "trainer.nonfinite_limit=3", "trainer.nonfinite_dumps=1")
+    assert len(list((tmp_path / "dumps/nonfinite").glob("*.safetensors"))) == 1
 
 
 def test_order_of_events(one_class, tmp_path, monkeypatch):
