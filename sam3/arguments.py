@@ -6,7 +6,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+
+from sam3.errors import UserError
+
+
+class Subcommand(NamedTuple):
+    """A module is imported when its subcommand is called, so that ``sam3 convert`` needs no torch."""
+
+    module: str
+    summary: str
+    function: str = "main"
+
+
+def pick_subcommand(name: str, known: Mapping[str, Subcommand]) -> Subcommand:
+    """The subcommand of that name.
+
+    Raises:
+        UserError: there is none; the message names its neighbours.
+    """
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"unknown subcommand {name!r}{hint}; known: {', '.join(known)}")
+    return known[name]
 
 
 class CommandParser(argparse.ArgumentParser):

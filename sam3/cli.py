@@ -2,25 +2,17 @@
 
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
-from typing import NamedTuple
 
 import sam3
-from sam3.errors import UserError, run_command
-
-
-class Subcommand(NamedTuple):
-    """A module is imported when its subcommand is called, so that ``sam3 convert`` needs no torch."""
-
-    module: str
-    summary: str
-
+from sam3.arguments import Subcommand, pick_subcommand
+from sam3.errors import run_command
 
 SUBCOMMANDS = {
     "convert": Subcommand("sam3.data.labelme", "Labelme annotations -> a COCO data set"),
     "train": Subcommand("sam3.train.train", "fine-tune a model from a configuration file"),
     "predict": Subcommand("sam3.predict.command", "find objects in a folder of images"),
+    "eval": Subcommand("sam3.eval.command", "predictions against ground truth: cgF1, COCO AP, SA-Co"),
     "export": Subcommand("sam3.export.export_command", "base and adapter -> one weight file"),
     "compress": Subcommand("sam3.export.command", "training checkpoint -> small weight file"),
     "doctor": Subcommand("sam3.planning.doctor.command", "examine a data set before training"),
@@ -41,11 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     if name in ("-V", "--version", "version"):
         print(f"sam3 {sam3.__version__}")
         return 0
-    if name not in SUBCOMMANDS:
-        near = get_close_matches(name, SUBCOMMANDS, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown subcommand {name!r}{hint}; known: {', '.join(SUBCOMMANDS)}")
-    return import_module(SUBCOMMANDS[name].module).main(arguments[1:])
+    return import_module(pick_subcommand(name, SUBCOMMANDS).module).main(arguments[1:])
 
 
 def usage() -> str:

@@ -19,6 +19,7 @@ from sam3.io.files import read_json
 from sam3.ops import rle
 
 IOU_TYPES = ("bbox", "segm")
+ENGINES = ("pycocotools", "fast")
 
 # The twelve numbers in the order of pycocotools' summary.
 METRICS = (

@@ -13,6 +13,7 @@ from sam3.errors import DataError
 _CHUNK = 1 << 22  # characters read at once
 _DECODE = json.JSONDecoder().raw_decode
 _BLANK = " \t\n\r"
+_AFTER = tuple(",:]}" + _BLANK)  # what follows a whole value
 
 
 def iterate_list(path: str | Path) -> Iterator[Any]:
@@ -96,8 +97,8 @@ class _Text:
                 raise self._broken(str(getattr(error, "msg", error))) from error
             except RecursionError as error:
                 raise self._broken("nested too deeply") from error
-            if end == len(self._window) and self._more():
-                continue  # a number may go on in the next chunk
+            if self._window[end : end + 1] not in _AFTER and self._more():
+                continue  # a number that the window cuts looks whole: ``1`` of ``1.5``
             self._at = end
             return value
 
@@ -121,6 +122,8 @@ class _Text:
         while self.peek() != "}":
             if not first:
                 self._skip(",")
+            if self.peek() != '"':
+                raise self._broken('expected a name in "quotes"')
             name = self.value()
             self._skip(":")
             self._entry = f"the value of {name!r}"

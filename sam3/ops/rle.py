@@ -59,21 +59,27 @@ def area(rle: Mapping[str, Any]) -> int:
     return int(_runs(rle)[1::2].sum())
 
 
-def areas(counts: Sequence[bytes], height: int, width: int) -> np.ndarray:
-    """Object pixels of many masks of one size, (N,) int64, from their compressed texts; all are checked on the way.
+def areas(counts: Sequence[bytes], height: int | np.ndarray, width: int | np.ndarray) -> np.ndarray:
+    """Object pixels of many masks, (N,) int64, from their compressed texts; all are checked on the way.
 
     The check is no luxury: pycocotools' IoU never returns when the runs of two masks differ in their sums.
+
+    Args:
+        counts: N texts.
+        height: of the images: one for all, or (N,).
+        width: the same.
 
     Raises:
         DataError: as :func:`decode`; the message names the first damaged mask by its index.
     """
-    quick = _areas_at_once(counts, height, width) if counts else np.zeros(0, dtype=np.int64)
+    heights, widths = (np.broadcast_to(np.asarray(side, dtype=np.int64), len(counts)) for side in (height, width))
+    quick = _areas_at_once(counts, heights * widths) if counts else np.zeros(0, dtype=np.int64)
     if quick is not None:
         return quick
     one_by_one = []
     for index, text in enumerate(counts):
         try:
-            one_by_one.append(area({"size": [height, width], "counts": text}))
+            one_by_one.append(area({"size": [heights[index], widths[index]], "counts": text}))
         except DataError as error:
             raise DataError(f"mask {index}: {error}") from None
     return np.array(one_by_one, dtype=np.int64)
@@ -220,7 +226,7 @@ def _parse_counts(text: bytes) -> np.ndarray:
     return runs
 
 
-def _areas_at_once(counts: Sequence[bytes], height: int, width: int) -> np.ndarray | None:
+def _areas_at_once(counts: Sequence[bytes], pixels: np.ndarray) -> np.ndarray | None:
     """:func:`areas` of masks without a flaw; ``None`` asks for a closer look.
 
     Works on characters instead of runs: the payload of each, shifted to its place, is summed up along the text, odd
@@ -232,7 +238,7 @@ def _areas_at_once(counts: Sequence[bytes], height: int, width: int) -> np.ndarr
     starts = np.cumsum(lengths) - lengths
     more = characters >= 32
     flawed = not lengths.all() or characters.max() > 63 or more[starts + lengths - 1].any()
-    place = None if flawed or height * width >= 1 << 31 else _places(more)
+    place = None if flawed or pixels.max() >= 1 << 31 else _places(more)
     if place is None:
         return None
     payload = (characters & 31).astype(np.int32)
@@ -248,7 +254,7 @@ def _areas_at_once(counts: Sequence[bytes], height: int, width: int) -> np.ndarr
     beginnings = np.add.reduceat(payload * first, starts)
     area_of_each = np.add.reduceat(ones, starts, dtype=np.int64)
     totals = area_of_each + np.add.reduceat(zeros, starts, dtype=np.int64) + beginnings
-    if min(ones.min(), zeros.min(), beginnings.min()) < 0 or (totals != height * width).any():
+    if min(ones.min(), zeros.min(), beginnings.min()) < 0 or (totals != pixels).any():
         return None
     return area_of_each
 

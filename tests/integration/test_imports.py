@@ -17,7 +17,7 @@ FILES = LIGHT | {"structures", "io"}
 # package of ours -> packages of ours that it may import (itself included without saying)
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "arguments": set(),
+    "arguments": {"errors"},
     "config": {"errors"},
     "ops": {"errors"},
     "structures": LIGHT,
@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": FILES | {"config"},
     "model_builder": FILES | {"config", "model"},
     "data": FILES | {"arguments"},
-    "eval": FILES | {"data"},
+    "eval": FILES | {"arguments", "data"},
     "train": FILES | {"arguments", "config", "model", "model_builder", "data", "eval"},
 }
 ABOVE = {"predict", "export", "report", "planning", "studio", "demo", "cli", "__main__", "__init__"}

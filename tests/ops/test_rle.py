@@ -154,3 +154,26 @@ def test_encode_names_a_wrong_shape():
 def test_import_needs_neither_torch_nor_pycocotools():
     check = "import sys, sam3.ops.rle; assert not {'torch', 'pycocotools'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(MASKS, max_size=5))
+def test_areas_of_masks_of_different_sizes(masks):
+    texts = [rle.encode(mask)["counts"].encode() for mask in masks]
+    heights, widths = (np.array([mask.shape[axis] for mask in masks], dtype=np.int64) for axis in (0, 1))
+    assert rle.areas(texts, heights, widths).tolist() == [mask.sum() for mask in masks]
+    for index in range(len(masks)):
+        heights[index] += 1
+        with pytest.raises(DataError, match=f"mask {index}: "):
+            rle.areas(texts, heights, widths)
+        heights[index] -= 1
+
+
+@pytest.mark.parametrize("damaged", ["", "p", "é", "0o", " 1", "oooooooooooooo0", "m5"])
+def test_one_damaged_mask_among_many_is_noticed(damaged):
+    sound = rle.encode(big_mask())["counts"].encode()
+    texts = [sound] * 600
+    assert len(rle.areas(texts, 300, 400)) == 600
+    texts[555] = damaged.encode()
+    with pytest.raises(DataError, match="mask 555: "):
+        rle.areas(texts, 300, 400)

@@ -1,0 +1,44 @@
+"""``sam3 eval``: predictions in files against ground truth in files, one subcommand per metric or benchmark."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from sam3.arguments import Subcommand, pick_subcommand
+
+EVALUATIONS = {
+    "cgf1": Subcommand("sam3.eval.cgf1_command", "cgF1 of one prediction file"),
+    "gold": Subcommand("sam3.eval.benchmark_command", "cgF1 on the subsets of SA-Co/Gold", "gold"),
+    "silver": Subcommand("sam3.eval.benchmark_command", "cgF1 on the subsets of SA-Co/Silver", "silver"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run one evaluation.
+
+    Raises:
+        UserError: the evaluation does not exist, or what it was given is wrong.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    command = pick_subcommand(name, EVALUATIONS)
+    return getattr(import_module(command.module), command.function)(arguments[1:])
+
+
+def usage() -> str:
+    """The text of ``sam3 eval --help``."""
+    lines = [f"  {name:<10}{command.summary}" for name, command in EVALUATIONS.items()]
+    return "\n".join(
+        [
+            "usage: sam3 eval EVALUATION [arguments]",
+            "",
+            "Predictions against ground truth; needs no network and no GPU.",
+            "",
+            *lines,
+            "",
+            "sam3 eval EVALUATION --help explains one of them.",
+        ]
+    )
