@@ -23,6 +23,7 @@ from sam3.eval.matching import assign, similarity
 
 TOUCH = 0.1  # IoU from which a prediction is about an object, however badly it fits
 _NUM = len(IOU_THRESHOLDS)
+_NONE = np.zeros(0)
 
 
 class ErrorKind(Enum):
@@ -41,6 +42,7 @@ class PairErrors:
     """One pair, taken apart against the annotator that counts."""
 
     pair_id: int
+    annotator: int  # index of the one that counts
     outcome: Outcome
     num_objects: int
     num_predictions: int
@@ -66,7 +68,7 @@ def take_apart(pair: Pair, score_threshold: float = SCORE_THRESHOLD) -> PairErro
 
 def _errors(pair: Pair, result: PairResult, score_threshold: float) -> PairErrors:
     judged = result.judgement
-    ious, duplicates, spurious = np.zeros(0), 0, 0
+    ious, duplicates, spurious = _NONE, 0, 0
     if judged.outcome is Outcome.TP:
         objects = pair.annotators[result.annotator]
         values = similarity(_counted(pair, result.annotator, score_threshold), objects)
@@ -77,7 +79,14 @@ def _errors(pair: Pair, result: PairResult, score_threshold: float) -> PairError
         duplicates = int(np.count_nonzero(others.max(axis=1, initial=0.0) >= TOUCH))
         spurious = len(others) - duplicates
     return PairErrors(
-        pair.pair_id, judged.outcome, judged.num_objects, judged.num_predictions, ious, duplicates, spurious
+        pair_id=pair.pair_id,
+        annotator=result.annotator,
+        outcome=judged.outcome,
+        num_objects=judged.num_objects,
+        num_predictions=judged.num_predictions,
+        ious=ious,
+        duplicates=duplicates,
+        spurious=spurious,
     )
 
 

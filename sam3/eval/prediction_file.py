@@ -34,11 +34,15 @@ def result_record(
     """One COCO result with what is given: ``bbox`` becomes ``[x, y, w, h]`` in pixels, numbers are rounded."""
     record: Record = {"image_id": int(image_id), "category_id": int(category_id)}
     if box_xyxy is not None:
-        x0, y0, x1, y1 = (float(value) for value in box_xyxy)
-        record["bbox"] = [round(value, DECIMALS) for value in (x0, y0, x1 - x0, y1 - y0)]
+        record["bbox"] = _rounded_xywh(box_xyxy)
     if segmentation is not None:
         record |= {"segmentation": segmentation, "area": area}
     return record | {"score": round(float(score), DECIMALS)}
+
+
+def _rounded_xywh(box_xyxy: Sequence[float]) -> list[float]:
+    x0, y0, x1, y1 = (float(value) for value in box_xyxy)
+    return [round(value, DECIMALS) for value in (x0, y0, x1 - x0, y1 - y0)]
 
 
 def box_records(detections: "Detections", *, image_id: int, category_id: int) -> list[Record]:
@@ -69,6 +73,17 @@ def mask_records(detections: "Detections", *, image_id: int, category_id: int) -
         )
         for mask, score in zip(masks, scores, strict=True)
     ]
+
+
+def pair_records(detections: "Detections", *, pair_id: int) -> list[Record]:
+    """One record per detection of an SA-Co pair (spec/evaluation.md 1.2): mask, its share of the picture, and the
+    box as a share of width and height, as in the ground truth. Needs masks at the original size."""
+    height, width = detections.masks.shape[-2:]
+    boxes = np.asarray(detections.boxes, dtype=np.float64) / [width, height, width, height]
+    records = mask_records(detections, image_id=pair_id, category_id=1)
+    for record, box in zip(records, boxes, strict=True):
+        record["bbox"] = _rounded_xywh(box)
+    return records
 
 
 def keep_best_per_image(records: Iterable[Record], max_detections: int) -> list[Record]:

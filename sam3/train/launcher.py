@@ -11,6 +11,7 @@ from sam3.errors import ConfigError
 from sam3.io.files import remove_partial_files, write_text
 from sam3.train import distributed
 from sam3.train.assembly import Foundation, build_trainer, lay_foundation
+from sam3.train.benchmark import describe_benchmark, run_benchmark
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.local_processes import run_processes
 from sam3.train.logging_setup import start_text_log, stop_text_log
@@ -35,7 +36,8 @@ def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
     """
     config = loaded.run
     if dry_run:
-        print(make_plan(loaded, lay_foundation(config)))
+        is_benchmark = config.data.benchmark is not None
+        print(describe_benchmark(loaded) if is_benchmark else make_plan(loaded, lay_foundation(config)))
     elif distributed.is_started_by_others():
         run_rank(loaded)
     elif config.submitit.use_cluster:
@@ -75,20 +77,34 @@ def run_in_this_process(loaded: LoadedConfig) -> None:
     else:
         start_text_log(None, logging_settings.log_level_secondary)
     try:
-        foundation = lay_foundation(loaded.run)
-        if distributed.is_main():
-            _announce(loaded, foundation)
-        trainer = build_trainer(loaded, foundation)
-        del foundation  # and with it the checkpoint that was read, whose file is soon replaced
-        try:
-            trainer.run()
-        except KeyboardInterrupt:
-            _log.warning("interrupted; the same command goes on from %s", trainer.checkpointer.last)
-            raise
-        finally:
-            trainer.log.close()
+        if loaded.run.data.benchmark is not None:
+            _measure_benchmark(loaded)
+        else:
+            _train(loaded)
     finally:
         stop_text_log()
+
+
+def _train(loaded: LoadedConfig) -> None:
+    foundation = lay_foundation(loaded.run)
+    if distributed.is_main():
+        _announce(loaded, foundation)
+    trainer = build_trainer(loaded, foundation)
+    del foundation  # and with it the checkpoint that was read, whose file is soon replaced
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        _log.warning("interrupted; the same command goes on from %s", trainer.checkpointer.last)
+        raise
+    finally:
+        trainer.log.close()
+
+
+def _measure_benchmark(loaded: LoadedConfig) -> None:
+    if distributed.is_main():
+        _log.info("plan of this run\n%s", describe_benchmark(loaded))
+        _write_config(loaded)
+    run_benchmark(loaded)
 
 
 def _announce(loaded: LoadedConfig, foundation: Foundation) -> None:

@@ -22,6 +22,8 @@ class PathsConfig:
     experiment_log_dir: str | None = None  # output folder of the run; null = ./sam3_logs/<config name>
     bpe_path: str | None = None  # vocabulary of the tokenizer; null = the one inside the package
     checkpoint_path: str | None = None  # weights to start from; null = the released ones (download)
+    base_annotation_path: str | None = None  # folder with the annotation files of a benchmark
+    image_roots: dict[str, str | None] = field(default_factory=dict)  # image folders of a benchmark, by name
 
 
 @dataclass
@@ -120,7 +122,23 @@ class SplitConfig:
 
 
 @dataclass
+class BenchmarkConfig:
+    """Predictions on a benchmark with a metric of its own, instead of COCO AP; needs trainer.mode=val."""
+
+    name: str = MISSING  # of the split, for example gold_attributes; names the folder of its predictions
+    gt_files: list[str] = field(default_factory=list)  # one annotation file per annotator; empty = predict only
+    score_threshold: float = 0.3  # detections strictly above it are written; the metric itself counts from 0.5 on
+    phrases_at_once: int = 16  # of one batch of pictures; bounds memory, the pictures are encoded once
+
+    def __post_init__(self) -> None:
+        _positive("data.benchmark", self, ("phrases_at_once",))
+
+
+@dataclass
 class DataConfig:
+    subset: str | None = None  # which part of a benchmark
+    subsets: dict[str, Any] = field(default_factory=dict)  # its parts: name -> where they lie
+    benchmark: BenchmarkConfig | None = None
     prompts: Any = None  # null, a list of {id, name}, or a mapping id / name / "*" -> phrase
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
