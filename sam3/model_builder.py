@@ -33,7 +33,7 @@ def build_sam3_image_model(
     resolution: int | None = None,
     compile: bool = False,
     config: str | ModelConfig = DEFAULT_CONFIG,
-    activation_checkpointing: bool = False,
+    activation_checkpointing: bool | str = False,
     adapter: str | Path | None = None,
 ) -> Sam3Image:
     """Build the image model and give it weights.
@@ -52,7 +52,8 @@ def build_sam3_image_model(
         compile: ``torch.compile`` the trunk and the pixel decoder.
         config: a preset's name or a :class:`ModelConfig`. A checkpoint that carries its own model
             configuration takes precedence over the default.
-        activation_checkpointing: recompute activations in the backward pass to save memory.
+        activation_checkpointing: recompute activations in the backward pass to save memory: ``all`` (or True),
+            ``vision`` (of the image trunk only) or ``none`` (or False).
         adapter: adapter file that LoRA training wrote; it is merged into the weights, which must be its base.
 
     Raises:

@@ -41,6 +41,8 @@ class ImageDataset:
         load_segmentation: give masks too.
         limit_ids: use only this many records, a fixed random choice.
         seed: of the transforms.
+        variants: so many different versions the transforms make of an image; they come again in later epochs. None =
+            another one every epoch.
         box_rule: see :func:`sam3.data.coco.records_of`.
 
     Raises:
@@ -62,6 +64,7 @@ class ImageDataset:
         load_segmentation: bool = True,
         limit_ids: int | None = None,
         seed: int = 0,
+        variants: int | None = None,
         box_rule: BoxRule = "clip",
     ) -> None:
         self.img_folder = Path(img_folder)
@@ -70,6 +73,7 @@ class ImageDataset:
         self.training = training
         self.load_segmentation = load_segmentation
         self.seed = seed
+        self.variants = variants
         self.epoch = 0
         coco = read_coco(ann_file)
         self.categories = coco.categories
@@ -154,7 +158,8 @@ class ImageDataset:
         )
 
     def _transformed(self, index: int, seed_index: int, epoch: int) -> Sample:
-        rng = random.Random(f"{self.seed}/{epoch}/{seed_index}")
+        variant = epoch if self.variants is None else epoch % self.variants
+        rng = random.Random(f"{self.seed}/{variant}/{seed_index}")
         return self.transforms(self.raw_sample(index), rng)
 
     def _check_images_exist(self) -> None:

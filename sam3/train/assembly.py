@@ -31,7 +31,13 @@ from sam3.train.reproducibility import seed_everything
 from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start, move_aside
 from sam3.train.run_log import RunLog
 from sam3.train.schema import AmpConfig, LoggingConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
-from sam3.train.startup_checks import check_categories, check_data_files, check_schedule_length, check_weight_file
+from sam3.train.startup_checks import (
+    check_categories,
+    check_data_files,
+    check_feature_cache,
+    check_schedule_length,
+    check_weight_file,
+)
 from sam3.train.trainer import Precision, Trainer
 from sam3.train.tuning import adapter_plan
 from sam3.train.validation import Validator
@@ -75,6 +81,7 @@ def lay_foundation(config: RunConfig) -> Foundation:
     train_loader, val_loader = build_loaders(config, datasets)
     if train_loader is not None:
         check_schedule_length(config.optim, len(train_loader) * config.trainer.max_epochs)
+    check_feature_cache(config, 0 if datasets.train is None else len(datasets.train))
     start = choose_start(config.trainer.checkpoint, config.trainer.mode)
     if start.beginning is Beginning.FRESH:
         check_weight_file(config)

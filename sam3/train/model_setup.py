@@ -8,6 +8,11 @@ from hydra.utils import get_object
 from torch import nn
 
 from sam3.config import ModelConfig, resolve_config
+from sam3.errors import ConfigError
+from sam3.io.feature_store import FeatureStore
+from sam3.model.frozen import learns
+from sam3.model.vision.trunk_cache import TrunkCache
+from sam3.train.meters import GIGABYTE
 from sam3.train.schema import ModelSettings
 from sam3.train.tuning import apply_tuning
 
@@ -42,7 +47,23 @@ def build_model(settings: ModelSettings, device: torch.device | str, *, with_wei
         activation_checkpointing=settings.activation_checkpointing,
     )
     apply_tuning(model, settings.tune, settings.freeze)
+    if settings.feature_cache is not None:
+        _attach_feature_cache(model, settings)
     return model
+
+
+def _attach_feature_cache(model: nn.Module, settings: ModelSettings) -> None:
+    """Let the frozen trunk of ``model`` keep its maps on disk; a model without memory is only checked."""
+    vision = model.backbone.vision_backbone
+    if learns(vision.trunk):
+        raise ConfigError(
+            "model.feature_cache keeps what the image trunk says of an image, but the trunk learns here, so that "
+            "changes with every step. Freeze it (tune=decoder, tune=head, or model.freeze="
+            "['backbone.vision_backbone.trunk.*']), or set model.feature_cache=null"
+        )
+    if model.device.type != "meta":
+        store = FeatureStore(settings.feature_cache, settings.feature_cache_gib * GIGABYTE)
+        vision.trunk_cache = TrunkCache(store)
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

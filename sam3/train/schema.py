@@ -49,6 +49,7 @@ class ScratchConfig:
     max_masks_per_img: int | None = None  # at most so many pairs of a prompt enter the mask loss; null = all
     include_negatives: bool = True  # train phrases that are absent from the image, too
     max_negatives_per_img: int | None = None  # at most so many of them an image, drawn anew each time; null = all
+    augmentation_variants: int | None = None  # different random versions of an image, repeated; null = always new
     norm_mean: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
     norm_std: list[float] = field(default_factory=lambda: [0.5, 0.5, 0.5])
     gradient_accumulation_steps: int = 1  # parts a batch is worked off in
@@ -66,6 +67,8 @@ class ScratchConfig:
     def __post_init__(self) -> None:
         _positive("scratch", self, ("max_epochs", "train_batch_size", "val_batch_size"))
         _not_negative("scratch", self, ("num_train_workers", "num_val_workers"))
+        if self.augmentation_variants is not None:
+            _positive("scratch", self, ("augmentation_variants",))
 
 
 @dataclass
@@ -103,10 +106,19 @@ class ModelSettings:
     bpe_path: str | None = None
     resolution: int = MISSING
     enable_segmentation: bool = True
-    activation_checkpointing: bool = True  # recompute activations in the backward pass: less memory, more time
+    # recompute activations in the backward pass: less memory, a third more time; of all parts, vision only, or none
+    activation_checkpointing: bool | str = "all"
     compile: bool = False
     freeze: list[str] = field(default_factory=list)  # Unix patterns of parameters that never learn, whatever tune says
     tune: TuneConfig = field(default_factory=TuneConfig)
+    feature_cache: str | None = None  # folder for what the frozen image trunk says of each image; null = none
+    feature_cache_gib: float = 100.0  # the folder grows to this size
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.activation_checkpointing, bool):
+            _one_of("model.activation_checkpointing", self.activation_checkpointing, ("none", "vision", "all"))
+        if self.feature_cache_gib <= 0:
+            raise ConfigError(f"model.feature_cache_gib is {self.feature_cache_gib}; give a positive number")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 from sam3.data.prompts import describe_categories
 from sam3.errors import ConfigError, DataError
 from sam3.train.meters import GIGABYTE
+from sam3.train.model_setup import model_config
 from sam3.train.schema import OptimConfig, RunConfig
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,40 @@ def check_data_files(config: RunConfig) -> None:
             if path is not None and not path.exists():
                 there = ", ".join(sorted(entry.name for entry in root.iterdir())[:10]) or "nothing"
                 raise ConfigError(f"data.{split}.dataset.{key}: the {kind} {path} does not exist; {root} holds {there}")
+
+
+def check_feature_cache(config: RunConfig, pictures: int) -> None:
+    """Features on disk are worth keeping only if the same pictures come again; says how large the folder gets.
+
+    Args:
+        pictures: training images.
+
+    Raises:
+        ConfigError: every epoch would make new versions of each image.
+    """
+    settings = config.model
+    if settings.feature_cache is None or config.trainer.mode == "val":
+        return
+    variants = config.data.train.dataset.get("variants")
+    if variants is None:
+        raise ConfigError(
+            "model.feature_cache keeps features of pictures that come again, but scratch.augmentation_variants is "
+            "null: every epoch makes new random versions of each image, and none would be found. Say how many "
+            "versions there are, for example scratch.augmentation_variants=4 (1 = always the same), or "
+            "set model.feature_cache=null"
+        )
+    vision = model_config(settings).with_resolution(settings.resolution).vision
+    needed = pictures * variants * vision.grid_size**2 * vision.embed_dim * 4 / GIGABYTE
+    _log.log(
+        logging.WARNING if needed > settings.feature_cache_gib else logging.INFO,
+        "feature cache %s: %d images x %d versions need %.1f GiB, of model.feature_cache_gib %g; the random negatives "
+        "of a version repeat with it",
+        settings.feature_cache,
+        pictures,
+        variants,
+        needed,
+        settings.feature_cache_gib,
+    )
 
 
 def check_weight_file(config: RunConfig) -> None:

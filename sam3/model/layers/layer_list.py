@@ -6,6 +6,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from sam3.errors import ConfigError
+
+CHECKPOINTED_PARTS = ("none", "vision", "all")
+
 
 class LayerList(nn.ModuleList):
     """``nn.ModuleList`` whose layers may run under activation checkpointing.
@@ -23,8 +27,16 @@ class LayerList(nn.ModuleList):
         return layer(*args, **kwargs)
 
 
-def set_activation_checkpointing(model: nn.Module, enabled: bool) -> None:
-    """Switch every :class:`LayerList` inside ``model``."""
-    for module in model.modules():
+def set_activation_checkpointing(model: nn.Module, parts: str | bool) -> None:
+    """Switch the lists inside ``model``: ``all`` (or True), ``none`` (or False), ``vision`` (those of the image trunk).
+
+    Raises:
+        ConfigError: another value.
+    """
+    parts = {True: "all", False: "none"}.get(parts, parts)
+    if parts not in CHECKPOINTED_PARTS:
+        raise ConfigError(f"activation_checkpointing is {parts!r}; expected {', '.join(CHECKPOINTED_PARTS)}")
+    for name, module in model.named_modules():
         if isinstance(module, LayerList):
-            module.activation_checkpointing = enabled
+            is_trunk = "trunk" in name.split(".")
+            module.activation_checkpointing = parts == "all" or (parts == "vision" and is_trunk)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from sam3.errors import ConfigError
 from sam3.model.layers.drop_path import DropPath
 from sam3.model.layers.layer_list import LayerList, set_activation_checkpointing
 from sam3.model.layers.mlp import MLP
+from tests.small_checkpoint import small_model
 
 
 def test_mlp_is_linear_relu_linear() -> None:
@@ -52,3 +54,17 @@ def test_layer_list_checkpoints_only_when_gradients_are_wanted() -> None:
     layers.eval()
     layers.run(layers[0], torch.ones(1, 2))
     assert Counting.calls == 3
+
+
+def test_activation_checkpointing_of_all_parts_of_the_trunk_or_of_none() -> None:
+    model = small_model()
+    chosen = {}
+    for parts in ("none", "vision", "all", True, False):
+        set_activation_checkpointing(model, parts)
+        lists = {name: m.activation_checkpointing for name, m in model.named_modules() if isinstance(m, LayerList)}
+        chosen[parts] = {name for name, is_on in lists.items() if is_on}
+    assert chosen["none"] == chosen[False] == set()
+    assert chosen["vision"] == {"backbone.vision_backbone.trunk.blocks"}
+    assert chosen["all"] == chosen[True] == set(lists)
+    with pytest.raises(ConfigError, match="'text'; expected none, vision, all"):
+        set_activation_checkpointing(model, "text")
