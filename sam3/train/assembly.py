@@ -17,6 +17,7 @@ from sam3.io.checkpoint import ModelCard
 from sam3.model_builder import resolve_device, set_tf32
 from sam3.train import distributed
 from sam3.train.batch_dumps import BatchDumps
+from sam3.train.callbacks import Callback
 from sam3.train.checkpointing import Checkpointer, RunState
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.logging_setup import Curves
@@ -127,8 +128,14 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
         settings=config.trainer,
         clip=config.optim.gradient_clip,
         dumps=build_dumps(config),
-        callbacks=[build_part(node) for node in config.trainer.callbacks],
+        callbacks=build_callbacks(config),
     )
+
+
+def build_callbacks(config: RunConfig) -> list[Callback]:
+    """Those of the user, then the report, which must see what they wrote."""
+    nodes = [*config.trainer.callbacks, config.logging.report]
+    return [build_part(node) for node in nodes if node is not None]
 
 
 def choose_device(accelerator: str) -> torch.device:

@@ -8,13 +8,14 @@ import logging
 from omegaconf import OmegaConf
 
 from sam3.errors import ConfigError
-from sam3.io.files import remove_partial_files, write_text
+from sam3.io.files import remove_partial_files, write_json, write_text
 from sam3.train import distributed
 from sam3.train.assembly import Foundation, build_trainer, lay_foundation
 from sam3.train.benchmark import describe_benchmark, run_benchmark
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.local_processes import run_processes
 from sam3.train.logging_setup import start_text_log, stop_text_log
+from sam3.train.machine import MACHINE_FILE, describe_machine
 from sam3.train.plan import make_plan
 from sam3.train.resolvers import register_resolvers
 from sam3.train.startup_checks import check_free_disk, check_output_folder
@@ -112,6 +113,7 @@ def _announce(loaded: LoadedConfig, foundation: Foundation) -> None:
     plan = make_plan(loaded, foundation)
     check_free_disk(plan.folder, plan.disk_bytes)
     _write_config(loaded)
+    write_json(plan.folder / MACHINE_FILE, describe_machine(foundation.device), indent=1)
     _log.info("plan of this run\n%s", plan)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sam3.errors import ConfigError
+from sam3.eval.hits import PrCurve
 from sam3.io.files import write_text
 from sam3.train.schema import TensorboardConfig
 
@@ -96,6 +97,21 @@ class Curves:
         """``picture``: (H, W, 3) uint8."""
         if self._writer is not None:
             self._writer.add_image(tag, picture, step, dataformats="HWC")
+
+    def precision_recall(self, tag: str, curve: PrCurve, step: int) -> None:
+        """Shown under the tab PR CURVES; the slider moves the score threshold."""
+        if self._writer is not None:
+            self._writer.add_pr_curve_raw(
+                tag,
+                true_positive_counts=curve.hits,
+                false_positive_counts=curve.false_alarms,
+                true_negative_counts=np.zeros_like(curve.hits),  # endless: every place where nothing is
+                false_negative_counts=curve.misses,
+                precision=curve.precision,
+                recall=curve.recall,
+                global_step=step,
+                num_thresholds=len(curve.thresholds),
+            )
 
     def close(self) -> None:
         if self._writer is not None:

@@ -7,14 +7,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3.eval.prediction_file import read_predictions
 from sam3.train.checkpointing import BEST, LAST
 from sam3.train.logging_setup import Curves, JsonLines
 from sam3.train.meters import LiveLine, Pace, clock_text, memory_gb
-from sam3.train.prediction_images import choose_images, compare
 from sam3.train.progress import Progress
 from sam3.train.schema import LoggingConfig
 from sam3.train.validation import ValidationResult
+from sam3.train.validation_figures import draw_validation
 
 if TYPE_CHECKING:
     from sam3.train.trainer import StepResult, Trainer
@@ -61,17 +60,18 @@ class RunLog:
             self.curves.scalars(self._step_curves(trainer, result, data_seconds, step_seconds), step)
 
     def _line(self, trainer: "Trainer") -> str:
+        """What matters most stands first: a narrow terminal cuts the line."""
         progress, means = trainer.progress, trainer.state.means.means()
         remaining = trainer.total_steps - progress.steps
         parts = [
             f"epoch {progress.epoch + 1}/{trainer.settings.max_epochs} "
             f"[{progress.step_in_epoch}/{len(trainer.train_loader)}]",
+            f"ETA {self.pace.remaining(remaining)}",
             f"loss {means.get('loss', float('nan')):.4g}",
-            *(f"{name} {means[name]:.3g}" for name in ("loss_ce", "presence_loss", "loss_mask") if name in means),
+            *_last_and_best(progress),
             f"{self.pace.images_per_second:.3g} images/s",
             f"{memory_gb(trainer.precision.device):.2f} GB",
-            *([f"AP {progress.last_metric:.3f}"] if progress.last_metric is not None else []),
-            f"ETA {self.pace.remaining(remaining)}",
+            *(f"{name} {means[name]:.3g}" for name in ("loss_ce", "presence_loss", "loss_mask") if name in means),
         ]
         return " | ".join(parts)
 
@@ -96,7 +96,7 @@ class RunLog:
         progress = trainer.progress
         values = {f"Losses/train_all_{name}": value for name, value in means.items()}
         values |= _where(trainer, epoch) | {"Trainer/steps_train": progress.steps}
-        self.train_stats.append(values)
+        self.train_stats.append(values | self._effort(trainer))
         self.curves.scalars(values, epoch)
         self.live.clear()
         _log.info(
@@ -107,16 +107,30 @@ class RunLog:
             clock_text(progress.seconds),
         )
 
+    def _effort(self, trainer: "Trainer") -> dict[str, float]:
+        """What the report of a run needs beside the curves of the epoch: pace, memory, time, rates at its end."""
+        return {
+            "Trainer/seconds": trainer.progress.seconds,
+            "Trainer/images_per_second": self.pace.images_per_second,
+            "Trainer/memory_gb": memory_gb(trainer.precision.device),
+        } | optimizer_curves(trainer.optimizer, all_groups=False)
+
     def validation(self, trainer: "Trainer", result: ValidationResult) -> None:
         """After each validation, best checkpoint already decided."""
         progress = trainer.progress
         epoch = max(0, progress.epoch - 1)
         values = result.to_dict() | _where(trainer, epoch) | {"Trainer/steps_val": progress.steps_val}
-        self.val_stats.append(values)
+        self.val_stats.append(values | {"Trainer/seconds": progress.seconds})
         self.curves.scalars(values, epoch)
         if progress.best_epoch == progress.epoch and trainer.settings.mode != "val":
             self.best_stats.append({result.metric_name: result.metric, **_where(trainer, epoch)})
-        self._pictures(trainer, epoch)
+        draw_validation(
+            self.curves,
+            trainer.validator,
+            epoch,
+            settings=self.settings.tensorboard,
+            score_threshold=trainer.checkpointer.settings.score_threshold,
+        )
         self.live.clear()
         is_new = " (best so far)" if progress.best_epoch == progress.epoch else ""
         _log.info(
@@ -143,23 +157,14 @@ class RunLog:
         used = folder / (LAST if progress.best_epoch is None else BEST)
         _log.info("use it: sam3 predict --checkpoint %s --input IMAGES --output RESULTS", used)
 
-    def _pictures(self, trainer: "Trainer", epoch: int) -> None:
-        """The same validation images every time, ground truth left, predictions right."""
-        count = self.settings.tensorboard.prediction_images
-        if not self.settings.tensorboard.enabled or count == 0:
-            return
-        validator = trainer.validator
-        predictions = read_predictions(validator.prediction_path("segm" if validator.with_masks else "bbox"))
-        truth = validator.ground_truth
-        for index, image in enumerate(choose_images(truth, count)):
-            picture = compare(
-                image,
-                validator.loader.dataset.img_folder,
-                truth,
-                predictions,
-                trainer.checkpointer.settings.score_threshold,
-            )
-            self.curves.image(f"Predictions/{index}", picture, epoch)
+
+def _last_and_best(progress: Progress) -> list[str]:
+    """``AP 0.253 (best 0.374)``; nothing before the first validation."""
+    if progress.last_metric is None:
+        return []
+    name = (progress.metric_name or "").rpartition("_")[2]
+    best = "" if progress.best_metric is None else f" (best {progress.best_metric:.3f})"
+    return [f"{name} {progress.last_metric:.3f}{best}"]
 
 
 def optimizer_curves(optimizer, *, all_groups: bool) -> dict[str, float]:

@@ -324,6 +324,7 @@ class TensorboardConfig:
     log_dir: str = MISSING
     flush_secs: int = 120
     prediction_images: int = 4  # validation images drawn with their predictions; 0 = none
+    pr_curves: int = 10  # classes whose precision-recall curve is drawn, beside that of all together; 0 = none
 
 
 @dataclass
@@ -336,6 +337,7 @@ class LoggingConfig:
     live_line: bool | str = "auto"  # a progress line in place; auto = when the output is a terminal
     all_groups: bool = False  # curves of every parameter group instead of the smallest and largest rates
     tensorboard: TensorboardConfig = field(default_factory=TensorboardConfig)
+    report: Any = None  # _target_ node of a sam3.train.callbacks.Callback that writes report.html; null = none
 
     def __post_init__(self) -> None:
         _positive("logging", self, ("log_freq", "log_scalar_frequency"))

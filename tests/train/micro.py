@@ -29,6 +29,7 @@ FAST = [
     "scratch.num_train_workers=0",
     "scratch.num_val_workers=0",
     "logging.tensorboard.enabled=false",
+    "logging.report=null",
     "trainer.accelerator=cpu",
 ]
 

@@ -187,4 +187,9 @@ def test_the_live_line_shows_the_last_average_precision(one_class, tmp_path):
     ]
     assert sum(text.startswith("validation [") for text in shown) == 2 * 3
     assert not any("AP" in text for text in shown if text.startswith("epoch 1"))
-    assert trainer.log._line(trainer).split(" | ")[-2] == "AP 0.000"
+    assert all("| AP 0.000 (best 0.000) |" in text for text in shown if text.startswith("epoch 2"))
+    trainer.progress.last_metric, trainer.progress.best_metric = 0.25, 0.5
+    parts = trainer.log._line(trainer).split(" | ")
+    assert [part.split()[0] for part in parts[:4]] == ["epoch", "ETA", "loss", "AP"]
+    assert parts[3] == "AP 0.250 (best 0.500)"
+    assert [part.split()[1] for part in parts[4:6]] == ["images/s", "GB"]

@@ -20,6 +20,7 @@ SETTINGS = [
     "checkpoint.score_threshold=0.25",
     "logging.tensorboard.enabled=true",
     "logging.tensorboard.prediction_images=2",
+    "logging.report={_target_: sam3.report.callback.ReportCallback, folder: '${launcher.experiment_log_dir}'}",
     "logging.log_scalar_frequency=4",
     "paths.bpe_path=assets/bpe_simple_vocab_16e6.txt.gz",
 ]
@@ -37,6 +38,8 @@ def test_the_output_folder_is_as_documented(run):
     assert files - events == {
         "config.yaml",
         "config_resolved.yaml",
+        "machine.json",
+        "report.html",
         "logs/log.txt",
         "logs/train_stats.json",
         "logs/val_stats.json",
@@ -114,6 +117,8 @@ def test_curves_have_the_names_of_the_specification(run, shared):
     assert steps["Losses/train_all_loss"] == steps["Losses/val_coco_loss"] == [0, 1, 2]
     assert steps["Optim/default/lr"] == steps["Optim/default/weight_decay"] == [0, 4, 8]
     assert [event.step for event in events.Images("Predictions/1")] == [0, 1, 2]
+    assert steps["PR/all classes"] == [0, 1, 2]
+    assert events.SummaryMetadata("PR/all classes").plugin_data.plugin_name == "pr_curves"
 
     # The reference logs two auxiliary layers, and presence of one-to-many queries, which have none here.
     recorded = json.loads((shared / "golden/training/trainer_artifacts.json").read_text())["tensorboard_tags_and_steps"]
