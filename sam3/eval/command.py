@@ -8,6 +8,7 @@ from sam3.arguments import Subcommand, pick_subcommand
 
 EVALUATIONS = {
     "cgf1": Subcommand("sam3.eval.cgf1_command", "cgF1 of one prediction file"),
+    "coco": Subcommand("sam3.eval.coco_command", "COCO average precision of one prediction file"),
     "gold": Subcommand("sam3.eval.benchmark_command", "cgF1 on the subsets of SA-Co/Gold", "gold"),
     "silver": Subcommand("sam3.eval.benchmark_command", "cgF1 on the subsets of SA-Co/Silver", "silver"),
 }

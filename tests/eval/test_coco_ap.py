@@ -7,8 +7,23 @@ import numpy as np
 import pytest
 
 from sam3.errors import DataError
-from sam3.eval.coco_ap import METRICS, coco_ap
+from sam3.eval import coco_ap as module
+from sam3.eval.coco_ap import ENGINES, METRICS
 from sam3.ops import rle
+
+BOX = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+
+
+def coco_ap(*arguments, **settings):
+    """Every test holds for both engines, which give the same numbers."""
+    definition, fast = (module.coco_ap(*arguments, engine=engine, **settings) for engine in ENGINES)
+    assert fast.to_dict() == pytest.approx(definition.to_dict(), abs=1e-12)
+    assert fast.per_class.keys() == definition.per_class.keys()
+    for name, entry in definition.per_class.items():
+        assert (fast.per_class[name].ap, fast.per_class[name].ap_75) == pytest.approx(
+            (entry.ap, entry.ap_75), abs=1e-12
+        )
+    return fast
 
 
 def _truth(annotations, categories=("bolt", "nut")):
@@ -88,18 +103,61 @@ def test_inputs_are_not_modified():
     assert (truth, found) == before
 
 
+BAD_RECORDS = [
+    ({**BOX, "image_id": 9}, "bbox", "is for image 9, which the ground truth does not list"),
+    ({"image_id": 1, "category_id": 1, "score": 1}, "bbox", "lacks bbox"),
+    ({**BOX, "score": float("nan")}, "bbox", "score must be a finite number, got nan"),
+    ({**BOX, "score": "0.5"}, "bbox", "score must be a finite number, got '0.5'"),
+    ({**BOX, "bbox": [0, 0, 1]}, "bbox", "bbox must be four finite numbers"),
+    ({**BOX, "bbox": [0, 0, 1, float("inf")]}, "bbox", "bbox must be four finite numbers"),
+    ({**BOX, "bbox": [0, 0, 1, "1"]}, "bbox", "bbox must be four finite numbers"),
+    ("x", "bbox", "must be an object"),
+    ({"image_id": 1, "category_id": 1, "score": 1}, "segm", "lacks bbox"),
+]
+
+
+@pytest.mark.parametrize(("record", "iou_type", "message"), BAD_RECORDS)
+def test_a_bad_record_is_named(record, iou_type, message):
+    for engine in ENGINES:
+        with pytest.raises(DataError) as raised:
+            module.coco_ap(_truth([]), [BOX, record], iou_type, engine=engine)
+        assert f"the predictions[1] {message}" in str(raised.value)
+
+
 @pytest.mark.parametrize(
-    ("predictions", "iou_type", "message"),
+    ("annotation", "message"),
     [
-        ([], "mask", "iou_type is 'mask'"),
-        ([{"image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}], "bbox", "image 9"),
-        ([{"image_id": 1, "category_id": 1, "score": 1}], "bbox", "lacks bbox"),
-        ({"image_id": 1}, "bbox", "list of COCO result records"),
+        (_box(9, 1, [0, 0, 1, 1]), "names image 9, which is not listed"),
+        (_box(1, 1, None), "bbox must be four finite numbers"),
+        (_box(1, 1, [0, 0, 1, 1], area="big"), "area must be a number, got 'big'"),
     ],
 )
-def test_bad_input_is_named(predictions, iou_type, message):
-    with pytest.raises(DataError, match=message):
-        coco_ap(_truth([]), predictions, iou_type)
+def test_a_bad_annotation_is_named(annotation, message):
+    with pytest.raises(DataError) as raised:
+        module.coco_ap(_truth([annotation]), [])
+    assert f"the ground truth: annotations[0] {message}" in str(raised.value)
+
+
+def test_damaged_masks_are_named():
+    damaged = {"size": [80, 100], "counts": "X7"}
+    with pytest.raises(DataError, match="annotations: segmentation of mask 0: the runs"):
+        module.coco_ap(_truth([_box(1, 1, [0, 0, 1, 1], segmentation=damaged)]), [], "segm")
+    record = {"image_id": 1, "category_id": 1, "segmentation": damaged, "score": 1}
+    with pytest.raises(DataError, match="predictions: segmentation of mask 0: the runs"):
+        module.coco_ap(_truth([]), [record], "segm")
+
+
+def test_other_bad_input_is_named():
+    with pytest.raises(DataError, match="iou_type is 'mask'"):
+        module.coco_ap(_truth([]), [], "mask")
+    with pytest.raises(DataError, match="engine is 'slow'"):
+        module.coco_ap(_truth([]), [], engine="slow")
+    with pytest.raises(DataError, match="list of COCO result records, got dict"):
+        module.coco_ap(_truth([]), {"image_id": 1})
+    with pytest.raises(DataError, match="categories.0. must be an object with an id"):
+        module.coco_ap({**_truth([]), "categories": [{}]}, [])
+    with pytest.raises(DataError, match="must be a COCO dictionary"):
+        module.coco_ap([], [])
 
 
 def test_files_are_accepted_and_broken_ones_named(tmp_path):
@@ -134,3 +192,36 @@ def test_reference_corner_cases(shared):
         else:
             result = coco_ap(case["gt"], case["preds"], **arguments).to_dict()
             assert result == pytest.approx(case["expected"], abs=1e-9), case["name"]
+
+
+def random_case(seed):
+    """Ties in scores and overlaps, crowds, other sizes, cells with more than 100 detections, empty ones."""
+    generator = np.random.default_rng(seed)
+
+    def boxes(count):
+        return np.concatenate([generator.integers(0, 40, (count, 2)), generator.integers(0, 40, (count, 2))], axis=1)
+
+    annotations = [
+        _box(int(generator.integers(1, 3)), int(generator.integers(1, 4)), box.tolist(), id=number,
+             iscrowd=int(generator.random() < 0.2), segmentation=_mask(*box))
+        for number, box in enumerate(boxes(int(generator.integers(0, 25))))
+    ]  # fmt: skip
+    if seed % 2:
+        annotations = [{**entry, "area": float(generator.choice([5, 32**2, 96**2, 2e4]))} for entry in annotations]
+    near = [np.maximum(np.array(a["bbox"]) + generator.integers(-2, 3, 4), 0) for a in annotations for _ in range(3)]
+    records = [
+        {"image_id": int(generator.integers(1, 3)), "category_id": int(generator.integers(1, 5)),
+         "bbox": list(map(float, box)), "segmentation": _mask(*box), "score": float(generator.integers(0, 9)) / 8}
+        for box in [*near, *boxes(int(generator.integers(0, 400)))]
+    ]  # fmt: skip
+    return _truth(annotations, categories=("bolt", "nut", "nut")), records
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_fast_engine_equals_the_definition_on_random_cases(seed):
+    truth, records = random_case(seed)
+    for iou_type in ("bbox", "segm"):
+        for positive_split in (False, True):
+            coco_ap(truth, records, iou_type, positive_split=positive_split)
+    if len(records) > 3:
+        coco_ap(truth, [{k: v for k, v in record.items() if k != "bbox"} for record in records], "segm")

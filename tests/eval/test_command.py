@@ -128,6 +128,21 @@ def test_the_benchmarks_have_their_published_subsets():
     assert GOLD.subsets[1].truth[2] == "gold_sa1b_merged_c_release_test.json"
 
 
+def test_coco_ap_of_files(tmp_path, capsys):
+    box = [5.0, 5.0, 10.0, 10.0]
+    gt = write(tmp_path / "gt.json", truth([image(1)], [thing(1, BOX, bbox=box)]))
+    pred = write(tmp_path / "pred.json", [found(1, BOX, bbox=box)])
+    arguments = ["coco", "--pred_file", str(pred), "--gt_file", str(gt), "--output", str(tmp_path / "ap.json")]
+    printed = set()
+    for engine in ("pycocotools", "fast"):
+        for iou_type in ("bbox", "segm"):
+            assert main([*arguments, "--engine", engine, "--iou_type", iou_type, "--per_class"]) == 0
+            printed.add(capsys.readouterr().out.replace("segm", "bbox"))
+            assert json.loads((tmp_path / "ap.json").read_text())[f"coco_eval_{iou_type}_AP"] == pytest.approx(1)
+    assert len(printed) == 1
+    assert "object: AP 1.0000" in printed.pop()
+
+
 def test_evaluation_loads_no_torch(files, repository):
     program = (
         "import sys\nfrom sam3.cli import main\n"
