@@ -6,14 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from sam3.arguments import CommandParser
-from sam3.errors import DataError
+from sam3.errors import DataError, UserError
 from sam3.eval.cgf1 import Cgf1
-from sam3.eval.cgf1_command import add_common_arguments
+from sam3.eval.cgf1_command import add_common_arguments, write_report
 from sam3.eval.cgf1_files import evaluate_files
 from sam3.io.files import write_json
 
@@ -89,6 +90,8 @@ def silver(argv: Sequence[str] | None = None) -> int:
 
 def _run(benchmark: Benchmark, argv: Sequence[str] | None) -> int:
     arguments = _parse_arguments(benchmark, argv)
+    if arguments.compare_folder and not arguments.report:
+        raise UserError("--compare-folder is shown in the report; name its file with --report")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     chosen = [subset for subset in benchmark.subsets if subset.name in arguments.subset]
     folders = Path(arguments.gt_folder), Path(arguments.pred_folder)
@@ -101,7 +104,22 @@ def _run(benchmark: Benchmark, argv: Sequence[str] | None) -> int:
         print(f"average: {average(list(results.values()))}")
     if arguments.output:
         write_json(arguments.output, {name: result.to_dict() for name, result in results.items()}, indent=2)
+    if arguments.report:
+        subsets = [_described(benchmark, subset, folders, arguments.compare_folder) for subset in chosen]
+        write_report(arguments.report, subsets, arguments.iou_type)
     return 0
+
+
+def _described(
+    benchmark: Benchmark, subset: Subset, folders: tuple[Path, Path], other_folder: str | None
+) -> dict[str, Any]:
+    gt_folder, pred_folder = folders
+    return {
+        "name": subset.name,
+        "pred_file": benchmark.prediction_file(pred_folder, subset),
+        "gt_files": [gt_folder / name for name in subset.truth],
+        "other_pred_file": None if other_folder is None else benchmark.prediction_file(Path(other_folder), subset),
+    }
 
 
 def _evaluate(benchmark: Benchmark, subset: Subset, folders: tuple[Path, Path], arguments: argparse.Namespace) -> Cgf1:
@@ -124,6 +142,7 @@ def _parse_arguments(benchmark: Benchmark, argv: Sequence[str] | None) -> argpar
         "--subset", nargs="+", choices=names, default=names, metavar="NAME", help=f"some of: {', '.join(names)} (all)"
     )
     add_common_arguments(parser)
+    parser.add_argument("--compare-folder", metavar="DIR", help="runs of another model, compared in the report")
     return parser.parse_args(argv)
 
 

@@ -4,11 +4,14 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from sam3.arguments import CommandParser
 from sam3.data.instance_table import IOU_TYPES
+from sam3.errors import UserError
 from sam3.eval.cgf1 import SCORE_THRESHOLD
 from sam3.eval.cgf1_files import Evaluation, evaluate_files
 from sam3.io.files import write_json
@@ -29,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: a file cannot be used.
     """
     arguments = _parse_arguments(argv)
+    if (arguments.compare or arguments.images) and not arguments.report:
+        raise UserError("--compare and --images are shown in the report; name its file with --report")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     for note in annotator_notes(arguments.gt_files):
         print(note, file=sys.stderr)
@@ -44,6 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(json.dumps(numbers, indent=2))
     if arguments.output:
         write_json(arguments.output, numbers, indent=2)
+    if arguments.report:
+        write_report(
+            arguments.report,
+            [
+                {
+                    "name": Path(arguments.pred_file).stem,
+                    "pred_file": arguments.pred_file,
+                    "gt_files": arguments.gt_files,
+                    "other_pred_file": arguments.compare,
+                    "image_folder": arguments.images,
+                }
+            ],
+            arguments.iou_type,
+        )
     return 0
 
 
@@ -61,6 +80,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="X",
         help=f"predictions below it do not exist ({SCORE_THRESHOLD:g}, that of all published numbers)",
     )
+    parser.add_argument("--compare", metavar="FILE", help="a second prediction file, compared in the report")
+    parser.add_argument("--images", metavar="DIR", help="folder of the pictures, to show the worst in the report")
     return parser.parse_args(argv)
 
 
@@ -71,6 +92,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=_positive, default=1, metavar="N", help="processes; the numbers stay the same (1)"
     )
     parser.add_argument("--output", metavar="FILE", help="also write the numbers as JSON")
+    parser.add_argument("--report", metavar="FILE", help="also write an HTML page that says where the score was lost")
+
+
+def write_report(path: str, subsets: Sequence[Mapping[str, Any]], iou_type: str) -> None:
+    """The page of :mod:`sam3.report.evaluation_report`, which stands above this package and is loaded by name."""
+    import_module("sam3.report.evaluation_report").write_report_of(path, subsets, iou_type)
+    print(f"report: {path}", file=sys.stderr)
 
 
 def _positive(text: str) -> int:
