@@ -114,7 +114,7 @@ def teta(
         nms_threshold: overlap from which on a track repeats another.
     """
     totals = TetaTotals(data, kind, score_threshold, exhaustive, nms, nms_threshold)
-    for tracks in data.videos(share=True):
+    for tracks in data.videos():
         totals.add(tracks)
     return totals.result()
 

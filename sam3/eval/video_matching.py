@@ -58,10 +58,8 @@ def mask_ious(truths: Sequence[MaskTrack], predictions: Sequence[MaskTrack]) -> 
             some_truths = [truth_masks[row][frame] for row in rows]
             some_predictions = [prediction_masks[column][frame] for column in columns]
             found = coco_mask.iou(some_predictions, some_truths, [0] * len(rows)).T
-            if found.size == ious[frame].size:
-                ious[frame] = found
-            else:
-                ious[frame][np.ix_(rows, columns)] = found
+            for row, values in zip(rows, found, strict=True):
+                ious[frame, row, columns] = values
     return ious
 
 
@@ -146,5 +144,8 @@ def _for_pycocotools(tracks: Sequence[MaskTrack]) -> list[list[dict]]:
 
 def _shown_per_frame(tracks: Sequence[MaskTrack]) -> list[list[int]]:
     """For each frame the tracks whose mask is not empty."""
-    shown = np.array([track.areas > 0 for track in tracks]).T
-    return [np.flatnonzero(row).tolist() for row in shown]
+    shown: list[list[int]] = [[] for _ in tracks[0].areas]
+    for index, track in enumerate(tracks):
+        for frame in np.flatnonzero(track.areas).tolist():
+            shown[frame].append(index)
+    return shown
