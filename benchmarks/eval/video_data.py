@@ -138,7 +138,9 @@ def _fields(outlines: np.ndarray, shown: np.ndarray, absent: int | None) -> Reco
     present = [bool(seen) and area > 0 for seen, area in zip(shown, areas, strict=True)]
     rows = list(zip(masks, boxes, areas, present, strict=True))
     return {
-        "segmentations": [{"size": size, "counts": m["counts"].decode()} if here else nothing for m, _, _, here in rows],
+        "segmentations": [
+            {"size": size, "counts": m["counts"].decode()} if here else nothing for m, _, _, here in rows
+        ],
         "bboxes": [box if here else None if absent is None else [0, 0, 0, 0] for _, box, _, here in rows],
         "areas": [area if here else absent for _, _, area, here in rows],
     }

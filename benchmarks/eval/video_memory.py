@@ -1,7 +1,7 @@
 """Peak memory of a whole VEval evaluation: ``python benchmarks/eval/video_memory.py [FOLDER]``.
 
-500 videos x 60 frames x 6 objects and a phrase table of 51,248 entries, as the published files have; the evaluation runs
-in a process of its own, through files, all metrics at once. FOLDER keeps the data, made if absent (about 200 MB).
+500 videos x 60 frames x 6 objects and a phrase table of 51,248 entries, as the published files have; the evaluation
+runs in a process of its own, through files, all metrics at once. FOLDER keeps the data, made if absent (about 200 MB).
 """
 
 from __future__ import annotations

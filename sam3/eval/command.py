@@ -9,8 +9,11 @@ from sam3.arguments import Subcommand, pick_subcommand
 EVALUATIONS = {
     "cgf1": Subcommand("sam3.eval.cgf1_command", "cgF1 of one prediction file"),
     "coco": Subcommand("sam3.eval.coco_command", "COCO average precision of one prediction file"),
+    "phota": Subcommand("sam3.eval.video_command", "pHOTA of masklets in videos", "phota_main"),
+    "teta": Subcommand("sam3.eval.video_command", "TETA of masklets in videos", "teta_main"),
     "gold": Subcommand("sam3.eval.benchmark_command", "cgF1 on the subsets of SA-Co/Gold", "gold"),
     "silver": Subcommand("sam3.eval.benchmark_command", "cgF1 on the subsets of SA-Co/Silver", "silver"),
+    "veval": Subcommand("sam3.eval.veval_command", "all video metrics, one file or SA-Co/VEval"),
 }
 
 
