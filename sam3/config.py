@@ -101,6 +101,71 @@ class DetectorConfig:
 
 
 @dataclass(frozen=True)
+class TrackerConfig:
+    """Prompt encoder, mask decoder, memory encoder and memory attention (spec/tracker_video.md 1.2).
+
+    ``d_model``, ``image_size`` and ``patch_size`` are those of the model it belongs to
+    (:meth:`ModelConfig.tracker_config`).
+    """
+
+    d_model: int = 256
+    image_size: int = 1008
+    patch_size: int = 14
+    memory_dim: int = 64  # channels of a memory map
+    mask_prompt_channels: int = 16
+    decoder_layers: int = 2
+    decoder_heads: int = 8
+    decoder_mlp_dim: int = 2048
+    attention_downsample_rate: int = 2
+    num_multimask_outputs: int = 3
+    iou_head_hidden_dim: int = 256
+    iou_head_depth: int = 3
+    iou_sigmoid: bool = True  # False for the click model of SAM 3.1 files
+    memory_attention_layers: int = 4
+    memory_attention_heads: int = 1
+    memory_attention_mlp_dim: int = 2048
+    memory_attention_dropout: float = 0.1
+    rope_theta: float = 10000.0
+    fuser_layers: int = 2
+    fuser_kernel: int = 7
+    num_maskmem: int = 7  # rows of the temporal code: one for conditioning frames, the others for recent ones
+    max_cond_frames: int = 4  # conditioning frames attended
+    max_pointers: int = 16
+    max_points: int = 16  # of a prompt: the first half and the last half
+    memory_stride: int = 1  # frames between memories
+    use_memory_selection: bool = True  # prefer recent frames on which the object was seen well
+    memory_selection_threshold: float = 0.01
+    mask_scale: float = 20.0  # what the memory encoder reads: mask_scale * probability + mask_bias
+    mask_bias: float = -10.0
+    multimask_max_points: int = 1  # prompts of at most so many points get three candidate masks
+    multimask_for_tracking: bool = True
+    dynamic_multimask: bool = True
+    stability_delta: float = 0.05
+    stability_threshold: float = 0.98
+
+    def __post_init__(self) -> None:
+        _require_divides("tracker.decoder_heads", self.decoder_heads, "tracker.d_model", self.d_model)
+        inner = self.d_model // self.attention_downsample_rate
+        _require_divides("tracker.decoder_heads", self.decoder_heads, "tracker.d_model / downsample rate", inner)
+        _require_divides("tracker.memory_dim", self.memory_dim, "tracker.d_model", self.d_model)
+
+    @property
+    def grid_size(self) -> int:
+        """Cells a side of the image embedding."""
+        return self.image_size // self.patch_size
+
+    @property
+    def low_res_size(self) -> int:
+        """Side of the decoder's masks and of mask prompts."""
+        return 4 * self.grid_size
+
+    @property
+    def memory_mask_size(self) -> int:
+        """Side at which masks enter the memory encoder, and at which whole masks are given as prompts."""
+        return 16 * self.grid_size
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The whole image model."""
 
@@ -109,6 +174,16 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     enable_segmentation: bool = True
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+
+    def tracker_config(self) -> TrackerConfig:
+        """That of the tracker on top of this model's features."""
+        return replace(
+            self.tracker,
+            d_model=self.detector.d_model,
+            image_size=self.vision.image_size,
+            patch_size=self.vision.patch_size,
+        )
 
     def with_resolution(self, resolution: int) -> "ModelConfig":
         """The same network for another input side, rounded **up** to a multiple of the patch."""
@@ -159,6 +234,16 @@ def tiny() -> ModelConfig:
             decoder_layers=2,
             num_queries=6,
             prompt_mlp_dim=64,
+        ),
+        tracker=TrackerConfig(
+            d_model=32,
+            memory_dim=8,
+            decoder_heads=4,
+            decoder_mlp_dim=64,
+            iou_head_hidden_dim=32,
+            memory_attention_layers=2,
+            memory_attention_mlp_dim=64,
+            memory_attention_dropout=0.0,
         ),
     )
 

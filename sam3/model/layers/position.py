@@ -22,6 +22,14 @@ def encode_boxes(boxes: Tensor, width: int) -> Tensor:
     return encode_coordinates(boxes[..., [1, 0, 2, 3]], width).flatten(-2)
 
 
+def encode_offsets(offsets: Tensor, width: int) -> Tensor:
+    """(...) -> (..., width) float32: all sines of t / 10000^(2 floor(i/2) / (width/2)), then all cosines."""
+    half = width // 2
+    index = torch.arange(half, device=offsets.device) // 2 * 2
+    angles = offsets.float()[..., None] / TEMPERATURE ** (index / half)
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
 @lru_cache(maxsize=16)
 def encode_map(
     height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype = torch.float32
