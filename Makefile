@@ -39,6 +39,7 @@ parity: $(STAMP) ## compare with the reference's numbers in GOLDEN (default ../s
 	$(ONE_THREAD) $(BIN)/python -m tests.parity.tokenizer $(GOLDEN)/detector/tokenizer.json
 	$(ONE_THREAD) $(BIN)/python -m tests.parity.detector $(GOLDEN)/detector
 	$(ONE_THREAD) $(BIN)/python -m tests.parity.training $(GOLDEN)/training
+	$(ONE_THREAD) $(BIN)/python -m tests.parity.evaluation $(GOLDEN)/eval
 
 clean: ## remove caches, builds and the demonstration's output, not the virtual environment
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis demo_output

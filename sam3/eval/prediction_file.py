@@ -15,6 +15,7 @@ from sam3.io.files import read_json, write_json
 from sam3.ops import rle
 
 if TYPE_CHECKING:
+    from sam3.model.image_results import ImageObjects
     from sam3.structures import Detections
 
 Record = dict[str, Any]
@@ -84,6 +85,63 @@ def pair_records(detections: "Detections", *, pair_id: int) -> list[Record]:
     for record, box in zip(records, boxes, strict=True):
         record["bbox"] = _rounded_xywh(box)
     return records
+
+
+def object_records(found: "ImageObjects", *, image_id: int, with_masks: bool) -> list[Record]:
+    """One record per object of a picture; with masks also ``segmentation`` and ``area``, its share of the picture."""
+    boxes, masks = np.asarray(found.boxes), found.masks
+    records = [
+        {"image_id": int(image_id), "category_id": label, "bbox": box, "score": round(score, DECIMALS)}
+        for label, box, score in zip(
+            found.labels.tolist(),
+            _rounded(np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)),
+            found.scores.tolist(),
+            strict=True,
+        )
+    ]
+    if with_masks:
+        if masks is None:
+            raise DataError("mask records need objects with masks")
+        compressed = masks if isinstance(masks, list) else [rle.encode(mask) for mask in np.asarray(masks)]
+        for record, mask in zip(records, compressed, strict=True):
+            record |= {"segmentation": mask, "area": rle.area(mask) / max(1, mask["size"][0] * mask["size"][1])}
+    return records
+
+
+def _rounded(boxes: np.ndarray) -> list[list[float]]:
+    return [[round(value, DECIMALS) for value in box] for box in boxes.tolist()]
+
+
+def prediction_path(folder: str | Path, iou_type: str, rank: int | None = None) -> Path:
+    """``coco_predictions_segm.json``, or ``coco_predictions_segm_3.json`` of one process of several."""
+    return Path(folder) / f"coco_predictions_{iou_type}{'' if rank is None else f'_{rank}'}.json"
+
+
+def merge_ranks(ranks: Iterable[Iterable[Record]], max_detections: int = -1) -> list[Record]:
+    """The records of several processes as those of one (spec/evaluation.md 6.1).
+
+    What an earlier process says about an (image, category) counts, because the sampler may give the last processes
+    pictures twice. Of every image the best are kept, see :func:`keep_best_per_image`.
+    """
+    merged: list[Record] = []
+    seen: set[tuple[Any, Any]] = set()
+    for records in ranks:
+        new = [record for record in records if (record["image_id"], record["category_id"]) not in seen]
+        seen.update((record["image_id"], record["category_id"]) for record in new)
+        merged += new
+    return keep_best_per_image(merged, max_detections)
+
+
+def merge_rank_files(folder: str | Path, iou_type: str, num_ranks: int, *, max_detections: int = -1) -> Path:
+    """Merge the files of all processes into one; the parts stay.
+
+    Raises:
+        DataError: a part is missing or broken.
+    """
+    parts = (read_predictions(prediction_path(folder, iou_type, rank)) for rank in range(num_ranks))
+    path = prediction_path(folder, iou_type)
+    write_predictions(path, merge_ranks(parts, max_detections))
+    return path
 
 
 def keep_best_per_image(records: Iterable[Record], max_detections: int) -> list[Record]:

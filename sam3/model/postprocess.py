@@ -14,6 +14,7 @@ def detections(
     output: DetectorOutput,
     *,
     original_sizes: Sequence[tuple[int, int]],
+    box_sizes: Sequence[tuple[int, int]] | None = None,
     score_threshold: float,
     max_detections: int = -1,
     with_masks: bool = True,
@@ -26,6 +27,7 @@ def detections(
     Args:
         output: of P prompts.
         original_sizes: (height, width) in pixels of each prompt's image, P of them.
+        box_sizes: (height, width) that boxes are multiplied with; the original sizes, or (1, 1) = shares of the image.
         score_threshold: scores strictly above it are kept; a negative one keeps every query.
         max_detections: if more remain, the best ones, sorted by falling score; otherwise, and with -1,
             the order is that of the queries.
@@ -45,7 +47,8 @@ def detections(
     for prompt, (height, width) in enumerate(original_sizes):
         kept = _keep(scores[prompt], score_threshold, max_detections)
         boxes = predictions.boxes_xyxy[prompt, kept].float()
-        detected = Detections(boxes * boxes.new_tensor([width, height, width, height]), scores[prompt, kept])
+        down, across = (height, width) if box_sizes is None else box_sizes[prompt]
+        detected = Detections(boxes * boxes.new_tensor([across, down, across, down]), scores[prompt, kept])
         if predictions.masks is not None:
             logits, size = predictions.masks[prompt, kept], (height, width)
             if with_mask_probs and 4 * len(kept) * height * width <= max_mask_prob_bytes:
@@ -54,6 +57,12 @@ def detections(
                 detected.masks = _masks(logits, size, detected.mask_probs)
         found.append(detected)
     return found
+
+
+def count_objects(output: DetectorOutput, *, score_threshold: float = 0.5, use_presence: bool = False) -> list[int]:
+    """How many queries of each prompt have a score strictly above the threshold."""
+    scores = output.one_to_one.scores(use_presence=use_presence)
+    return (scores > score_threshold).sum(dim=1).tolist()
 
 
 def _keep(scores: Tensor, threshold: float, at_most: int) -> Tensor:

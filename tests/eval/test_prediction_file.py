@@ -9,6 +9,7 @@ import torch
 
 from sam3.errors import DataError
 from sam3.eval import prediction_file
+from sam3.model.image_results import ImageObjects
 from sam3.ops import rle
 from sam3.structures import Detections
 
@@ -91,3 +92,46 @@ def test_broken_files_are_named(tmp_path, content, message):
 def test_measuring_needs_no_torch():
     code = "import sys, sam3.eval.coco_ap, sam3.eval.prediction_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def _record(image_id, score, category_id=1):
+    return {"image_id": image_id, "category_id": category_id, "score": score, "bbox": [0, 0, 1, 1]}
+
+
+def test_an_earlier_rank_wins_and_duplicates_inside_a_rank_stay():
+    first = [_record(1, 0.5), _record(1, 0.4), _record(2, 0.9)]
+    second = [_record(1, 0.8), _record(1, 0.7, category_id=2), _record(3, 0.1)]
+    merged = prediction_file.merge_ranks([first, second])
+    assert merged == [first[0], first[1], second[1], first[2], second[2]]
+    assert prediction_file.merge_ranks([first, second], max_detections=1) == [second[1], first[2], second[2]]
+    assert prediction_file.merge_ranks([]) == []
+
+
+def test_files_of_ranks_are_merged_into_one(tmp_path):
+    for rank in range(2):
+        prediction_file.write_predictions(
+            prediction_file.prediction_path(tmp_path, "bbox", rank), [_record(rank, 0.5), _record(7, rank / 2)]
+        )
+    path = prediction_file.merge_rank_files(tmp_path, "bbox", 2)
+    assert path.name == "coco_predictions_bbox.json"
+    assert prediction_file.read_predictions(path) == [_record(0, 0.5), _record(7, 0.0), _record(1, 0.5)]
+    with pytest.raises(DataError, match="coco_predictions_bbox_2.json"):
+        prediction_file.merge_rank_files(tmp_path, "bbox", 3)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_records_of_a_picture(compressed):
+    mask = torch.zeros(1, 4, 5, dtype=torch.bool)
+    mask[0, 1:3, 1:3] = True
+    masks = [rle.encode(mask[0].numpy())] if compressed else mask
+    found = ImageObjects(torch.tensor([0.1234567]), torch.tensor([3]), torch.tensor([[0.2, 0.25, 0.6, 0.75]]), masks)
+    (record,) = prediction_file.object_records(found, image_id=9, with_masks=True)
+    assert record == {
+        "image_id": 9,
+        "category_id": 3,
+        "bbox": [0.2, 0.25, 0.4, 0.5],
+        "score": 0.12346,
+        "segmentation": rle.encode(mask[0].numpy()),
+        "area": 0.2,
+    }
+    assert "segmentation" not in prediction_file.object_records(found, image_id=9, with_masks=False)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,17 @@ class Row:
     @property
     def ok(self) -> bool:
         return not math.isnan(self.error) and self.error <= self.limit
+
+
+def difference(found: Any, expected: Any) -> float:
+    """Largest absolute difference of numbers in lists of one shape; infinite where the shapes or ``None`` differ."""
+    if isinstance(found, list | tuple) and isinstance(expected, list | tuple):
+        if len(found) != len(expected):
+            return math.inf
+        return max((difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+    if isinstance(found, int | float) and isinstance(expected, int | float):
+        return abs(found - expected)
+    return 0.0 if found is None and expected is None else math.inf
 
 
 def rows_or_miss(fixture: str, compare: Callable[[], Iterable[Row]]) -> list[Row]:
