@@ -23,7 +23,8 @@ cgF1 on the subsets of SA-Co/{title}; prints one line per subset: cgF1 * 100, IL
 
   %(prog)s --gt-folder annotations/ --pred-folder predictions/
 
-Predictions lie in PRED_FOLDER/{name}_<subset>/dumps/{name}_<subset>/coco_predictions_segm.json.
+Predictions lie in PRED_FOLDER/{name}_<subset>/dumps/{name}_<subset>/coco_predictions_segm.json; that is where
+running the configuration data=saco_{name} leaves them.
 """
 
 
@@ -33,6 +34,7 @@ class Subset:
 
     name: str  # of the prediction folder, without the benchmark's prefix
     truth: tuple[str, ...]  # names of the ground truth files, one per annotator
+    other_name: str | None = None  # under which runs are known, too
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,19 @@ class Benchmark:
     subsets: tuple[Subset, ...]
 
     def prediction_file(self, folder: Path, subset: Subset) -> Path:
-        """Where a run on the subset leaves its predictions."""
-        run = f"{self.name}_{subset.name}"
-        return folder / run / "dumps" / run / "coco_predictions_segm.json"
+        """Where a run on the subset leaves its predictions; the first place where there are any."""
+        runs = [f"{self.name}_{name}" for name in (subset.name, subset.other_name) if name]
+        places = [folder / run / "dumps" / run / "coco_predictions_segm.json" for run in runs]
+        return next((path for path in places if path.is_file()), places[0])
 
 
-def _gold_subset(name: str, folder: str | None = None) -> Subset:
-    return Subset(folder or name, tuple(f"gold_{name}_merged_{letter}_release_test.json" for letter in "abc"))
+def _gold_subset(name: str, folder: str | None = None, other_name: str | None = None) -> Subset:
+    truth = tuple(f"gold_{name}_merged_{letter}_release_test.json" for letter in "abc")
+    return Subset(folder or name, truth, other_name)
 
 
-def _silver_subset(name: str) -> Subset:
-    return Subset(name, ("silver_fathomnet_test.json" if name == "fathomnet" else f"silver_{name}_merged_test.json",))
+def _silver_subset(name: str, other_name: str | None = None) -> Subset:
+    return Subset(name, (f"silver_{name}_merged_test.json",), other_name)
 
 
 GOLD = Benchmark(
@@ -63,19 +67,23 @@ GOLD = Benchmark(
     (
         _gold_subset("metaclip", "metaclip_nps"),
         _gold_subset("sa1b", "sa1b_nps"),
-        *map(_gold_subset, ("crowded", "fg_food", "fg_sports_equipment", "attributes", "wiki_common")),
+        _gold_subset("crowded"),
+        _gold_subset("fg_food"),
+        _gold_subset("fg_sports_equipment", other_name="fg_sports"),
+        _gold_subset("attributes"),
+        _gold_subset("wiki_common"),
     ),
 )
 SILVER = Benchmark(
     "silver",
     "Silver",
-    tuple(
-        map(
-            _silver_subset,
-            ("bdd100k", "droid", "ego4d", "food_rec", "geode", "inaturalist", "nga_art", "sav", "yt1b", "fathomnet"),
-        )
+    (
+        *map(_silver_subset, ("bdd100k", "droid", "ego4d", "food_rec", "geode", "inaturalist")),
+        _silver_subset("nga_art", other_name="nga"),
+        *map(_silver_subset, ("sav", "yt1b")),
+        Subset("fathomnet", ("silver_fathomnet_test.json",)),
     ),
-)  # fmt: skip
+)
 
 
 def gold(argv: Sequence[str] | None = None) -> int:

@@ -15,8 +15,7 @@ from sam3.io.files import read_json, write_json
 from sam3.ops import rle
 
 if TYPE_CHECKING:
-    from sam3.model.image_results import ImageObjects
-    from sam3.structures import Detections
+    from sam3.structures import Detections, ImageObjects
 
 Record = dict[str, Any]
 

@@ -13,29 +13,7 @@ from torch import Tensor
 
 from sam3.model.postprocess import detections
 from sam3.ops import rle
-from sam3.structures import DetectorOutput, to_device
-
-
-@dataclass
-class ImageObjects:
-    """N objects of one picture, from all its prompts."""
-
-    scores: Tensor  # (N,)
-    labels: Tensor  # (N,) long
-    boxes: Tensor  # (N, 4) xyxy, pixels or shares of the picture
-    masks: Tensor | list[rle.Rle] | None = None  # (N, H, W) bool, or N compressed ones
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def take(self, rows: Tensor) -> "ImageObjects":
-        """Some of the objects, in that order."""
-        masks = self.masks
-        if isinstance(masks, list):
-            masks = [masks[row] for row in rows.tolist()]
-        elif masks is not None:
-            masks = masks[rows]
-        return ImageObjects(self.scores[rows], self.labels[rows], self.boxes[rows], masks)
+from sam3.structures import DetectorOutput, ImageObjects, to_device
 
 
 class Stage(NamedTuple):

@@ -114,7 +114,7 @@ def test_missing_files_are_counted_before_any_work(gold_folders, repository):
 
 
 def test_silver_has_one_annotator(tmp_path, repository):
-    for name, file in (("nga_art", "silver_nga_art_merged_test.json"), ("fathomnet", "silver_fathomnet_test.json")):
+    for name, file in (("nga", "silver_nga_art_merged_test.json"), ("fathomnet", "silver_fathomnet_test.json")):
         write(tmp_path / file, truth([image(1), image(2)], [thing(1, BOX)]))
         write(tmp_path / f"silver_{name}/dumps/silver_{name}/coco_predictions_segm.json", [found(1, BOX)])
     arguments = ["-g", tmp_path, "-p", tmp_path, "--subset", "nga_art", "fathomnet"]

@@ -9,9 +9,8 @@ import torch
 
 from sam3.errors import DataError
 from sam3.eval import prediction_file
-from sam3.model.image_results import ImageObjects
 from sam3.ops import rle
-from sam3.structures import Detections
+from sam3.structures import Detections, ImageObjects
 
 
 @pytest.fixture

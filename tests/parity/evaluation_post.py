@@ -15,11 +15,11 @@ import torch
 
 from sam3.eval.prediction_file import merge_ranks, object_records, prediction_path
 from sam3.io.files import read_json
-from sam3.model.image_results import ImageObjects, ImagePostprocessor, Stage
+from sam3.model.image_results import ImagePostprocessor, Stage
 from sam3.model.postprocess import count_objects
 from sam3.ops import rle
 from sam3.ops.boxes import box_cxcywh_to_xyxy
-from sam3.structures import DetectorOutput, QueryPredictions
+from sam3.structures import DetectorOutput, ImageObjects, QueryPredictions
 from tests.parity.report import Row, difference, rows_or_miss
 
 VALUE_LIMIT = 1e-6
