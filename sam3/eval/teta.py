@@ -15,7 +15,7 @@ from sam3.errors import DataError
 from sam3.eval.hota import associate, count_matches
 from sam3.eval.track_nms import unsuppressed_boxes, unsuppressed_tracks
 from sam3.eval.video_matching import EPS, alignment, assign_frames
-from sam3.eval.video_pairs import KEY_NAMES, Kind, VideoData, VideoTracks
+from sam3.eval.video_pairs import KEY_NAMES, Kind, VideoData, VideoTracks, frames_first
 
 ALPHAS = np.arange(0, 0.99, 0.05)
 SCORE_THRESHOLD = 0.5  # inclusive
@@ -153,11 +153,10 @@ class TetaTotals:
     def _prepare(self, tracks: VideoTracks) -> TetaVideo:
         kept = np.flatnonzero(tracks.scores >= self.score_threshold)
         predictions = [tracks.predictions[index] for index in kept]
-        num_frames = len(tracks.video)
-        present = np.array([track.boxes.any(axis=1) for track in predictions], dtype=bool).reshape(-1, num_frames).T
+        present = frames_first([track.boxes.any(axis=1) for track in predictions], len(tracks.video))
         if self.nms == "track":
             present = present & unsuppressed_tracks(predictions, self.nms_threshold)
-        elif self.nms == "frame":
+        elif self.nms == "frame" and predictions:
             present = present & unsuppressed_boxes(predictions, self.nms_threshold)
         truth_present = tracks.truth_present("bbox")
         frames = truth_present.any(axis=1)

@@ -44,6 +44,6 @@ def unsuppressed_boxes(tracks: Sequence[PredictedMasklet], iou_threshold: float)
 def _arrays(tracks: Sequence[Masklet]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes (N, F, 4), where there are any (N, F), and the tracks from the best score down (N,)."""
     num_frames = len(tracks[0]) if tracks else 0
-    boxes = np.array([track.boxes for track in tracks]).reshape(-1, num_frames, 4)
+    boxes = np.array([track.boxes for track in tracks]).reshape(len(tracks), num_frames, 4)
     scores = np.array([track.score for track in tracks])
     return boxes, (boxes > 0).any(axis=2), np.argsort(-scores, kind="stable")

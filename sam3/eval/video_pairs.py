@@ -49,12 +49,12 @@ class VideoTracks:
     @cached_property
     def prediction_present(self) -> np.ndarray:
         """(F, P) bool: as pHOTA defines it, the same for boxes and masks."""
-        return _frames_first([prediction.present() for prediction in self.predictions], len(self.video))
+        return frames_first([prediction.present() for prediction in self.predictions], len(self.video))
 
     def truth_present(self, kind: Kind) -> np.ndarray:
         """(F, G) bool: where the ground truth has an entry of that kind, be it empty."""
         given = [truth.box_given if kind == "bbox" else _masks_of(truth).given() for truth in self.truths]
-        return _frames_first(given, len(self.video))
+        return frames_first(given, len(self.video))
 
     def similarity(self, kind: Kind, rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
         """IoU in every frame, (F, rows, columns), of some annotated with some predicted tracks."""
@@ -66,10 +66,11 @@ class VideoTracks:
         """IoU of whole tracks, (rows, columns)."""
         if kind == "bbox":
             return video_matching.tracklet_iou(*self._box_overlaps(rows, columns))
-        shape = (-1, len(self.video))
-        truth_areas = np.array([_masks_of(self.truths[row]).areas for row in rows]).reshape(shape)
-        prediction_areas = np.array([_masks_of(self.predictions[column]).areas for column in columns]).reshape(shape)
-        overlaps = video_matching.mask_overlaps(self._mask_ious(rows, columns), truth_areas, prediction_areas)
+        areas = (
+            np.array([_masks_of(track).areas for track in tracks]).reshape(len(tracks), len(self.video))
+            for tracks in self._picked(rows, columns)
+        )
+        overlaps = video_matching.mask_overlaps(self._mask_ious(rows, columns), *areas)
         return video_matching.tracklet_iou(*overlaps)
 
     def pairs(self) -> dict[PairId, tuple[list[int], list[int]]]:
@@ -81,10 +82,14 @@ class VideoTracks:
         return {PairId(self.video.id, category): found[category] for category in sorted(found)}
 
     def _box_overlaps(self, rows: Sequence[int], columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        shape = (-1, len(self.video), 4)
-        truths = np.array([self.truths[row].boxes for row in rows]).reshape(shape)
-        predictions = np.array([self.predictions[column].boxes for column in columns]).reshape(shape)
-        return video_matching.box_overlaps(truths, predictions)
+        boxes = (
+            np.array([track.boxes for track in tracks]).reshape(len(tracks), len(self.video), 4)
+            for tracks in self._picked(rows, columns)
+        )
+        return video_matching.box_overlaps(*boxes)
+
+    def _picked(self, rows: Sequence[int], columns: Sequence[int]) -> tuple[list[TruthMasklet], list[PredictedMasklet]]:
+        return [self.truths[row] for row in rows], [self.predictions[column] for column in columns]
 
     def _mask_ious(self, rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
         if not len(rows) or not len(columns):
@@ -98,8 +103,8 @@ class VideoTracks:
         return self._compute_mask_ious(range(len(self.truths)), range(len(self.predictions)))
 
     def _compute_mask_ious(self, rows: Sequence[int], columns: Sequence[int]) -> np.ndarray:
-        truths = [_masks_of(self.truths[row]) for row in rows]
-        return video_matching.mask_ious(truths, [_masks_of(self.predictions[column]) for column in columns])
+        masks = ([_masks_of(track) for track in tracks] for tracks in self._picked(rows, columns))
+        return video_matching.mask_ious(*masks)
 
 
 @dataclass(frozen=True)
@@ -138,5 +143,6 @@ def _masks_of(track: TruthMasklet | PredictedMasklet) -> MaskTrack:
     return track.masks
 
 
-def _frames_first(present: list[np.ndarray], num_frames: int) -> np.ndarray:
-    return np.array(present, dtype=bool).reshape(-1, num_frames).T
+def frames_first(present: Sequence[np.ndarray], num_frames: int) -> np.ndarray:
+    """(F, N) bool from one (F,) bool for each of N tracks."""
+    return np.array(present, dtype=bool).reshape(len(present), num_frames).T

@@ -70,9 +70,10 @@ def test_five_significant_digits():
     assert found.loc_re == 66.667
 
 
+@pytest.mark.parametrize("nms", ["none", "track", "frame"])
 @pytest.mark.parametrize("predictions", [[], [track([BOX] * 3, score=0.499)]])
-def test_nothing_predicted_or_nothing_confident_is_zero(predictions):
-    assert set(teta(data(document([track([BOX] * 3)]), predictions)).to_dict().values()) == {0.0}
+def test_nothing_predicted_or_nothing_confident_is_zero(predictions, nms):
+    assert set(teta(data(document([track([BOX] * 3)]), predictions), nms=nms).to_dict().values()) == {0.0}
 
 
 def test_nothing_annotated_is_zero():
