@@ -80,6 +80,51 @@ def mask_iou(first: Tensor, second: Tensor) -> Tensor:
     return (intersection / union.clamp(min=1)).float()
 
 
+def strongest_per_pixel(logits: Tensor, *, floor: float = -10.0) -> Tensor:
+    """Each pixel keeps the largest logit over N objects; the others are lowered to ``floor`` at most.
+
+    Args:
+        logits: (N, ..., H, W); of equal logits the first object's counts. One object alone stays as it is.
+    """
+    if len(logits) <= 1:
+        return logits
+    winner = logits.argmax(0, keepdim=True)
+    index = torch.arange(len(logits), device=logits.device).reshape(-1, *[1] * (logits.dim() - 1))
+    return torch.where(index == winner, logits, logits.clamp(max=floor))
+
+
+def blank_if_mostly_lost(logits: Tensor, *, min_share: float, floor: float = -10.0) -> Tensor:
+    """An object that keeps less than ``min_share`` of its area where others are stronger is lowered everywhere.
+
+    An empty object keeps nothing of nothing: it is lowered too, also when it is alone.
+
+    Args:
+        logits: (N, ..., H, W).
+    """
+    own = (logits > 0).flatten(1).sum(1)
+    kept = (strongest_per_pixel(logits, floor=floor) > 0).flatten(1).sum(1)
+    is_lost = kept / own.clamp(min=1) < min_share
+    return torch.where(is_lost.reshape(-1, *[1] * (logits.dim() - 1)), logits.clamp(max=floor), logits)
+
+
+def without_overlap(masks: Tensor, scores: Tensor) -> Tensor:
+    """Each pixel goes to the object with the highest score among those that cover it; scores must exceed 0.
+
+    Args:
+        masks: (N, H, W) bool.
+        scores: (N,); of equal scores the first object's counts.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    if not len(masks):
+        return masks
+    claims = torch.where(masks, scores.reshape(-1, 1, 1).to(torch.float32), 0.0)
+    best, winner = claims.max(0)
+    index = torch.arange(len(masks), device=masks.device).reshape(-1, 1, 1)
+    return masks & (index == winner) & (best > 0)
+
+
 def masks_to_boxes(masks: Tensor) -> Tensor:
     """(N, H, W) bool -> (N, 4) float32 xyxy of pixel edges: one pixel at (0, 0) is (0, 0, 1, 1); zeros if empty."""
     spans = [_span(masks.any(axis)) for axis in (1, 2)]

@@ -5,11 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from sam3.ops.masks import (
+    blank_if_mostly_lost,
     mask_iou,
     masks_to_boxes,
     resize_mask_logits,
     resize_mask_probabilities,
     resize_masks,
+    strongest_per_pixel,
+    without_overlap,
 )
 
 
@@ -74,3 +77,30 @@ def test_masks_to_boxes_by_hand() -> None:
     masks[2] = True
     assert masks_to_boxes(masks).tolist() == [[0, 0, 1, 1], [2, 1, 6, 5], [0, 0, 7, 5], [0, 0, 0, 0]]
     assert masks_to_boxes(masks[:0]).shape == (0, 4)
+
+
+def test_each_pixel_goes_to_the_strongest():
+    logits = torch.tensor([[[3.0, -1.0, 2.0]], [[1.0, 4.0, 2.0]]])
+    assert strongest_per_pixel(logits).tolist() == [[[3.0, -10.0, 2.0]], [[-10.0, 4.0, -10.0]]]
+    assert strongest_per_pixel(logits[:1]) is not None
+    assert torch.equal(strongest_per_pixel(logits[:1]), logits[:1])
+    assert strongest_per_pixel(logits[:0]).shape == (0, 1, 3)
+
+
+def test_an_object_that_others_cover_is_blanked_everywhere():
+    logits = torch.full((2, 4, 4), -5.0)
+    logits[0] = 5.0
+    logits[1, 0, :2] = 3.0
+    logits[1, 3, 3] = 8.0
+    blanked = blank_if_mostly_lost(logits, min_share=0.5)
+    assert torch.equal(blanked[0], logits[0])
+    assert (blanked[1] <= -5).all()
+    assert torch.equal(blank_if_mostly_lost(logits, min_share=0.3), logits)
+    assert (blank_if_mostly_lost(torch.full((1, 2, 2), -1.0), min_share=0.3) == -10).all()
+
+
+def test_objects_share_no_pixel_and_need_a_score():
+    masks = torch.tensor([[[True, True, False]], [[True, False, True]], [[True, True, True]]])
+    apart = without_overlap(masks, torch.tensor([0.5, 0.5, 0.0]))
+    assert apart.tolist() == [[[True, True, False]], [[False, False, True]], [[False, False, False]]]
+    assert without_overlap(masks[:0], torch.zeros(0)).shape == (0, 1, 3)

@@ -76,7 +76,7 @@ class MaskDecoder(nn.Module):
             return DecodedMasks(every.masks[:, 1:], every.ious[:, 1:], every.tokens[:, 1:], every.object_score_logits)
         if self.training or not self.config.dynamic_multimask:
             return DecodedMasks(every.masks[:, :1], every.ious[:, :1], every.tokens[:, :1], every.object_score_logits)
-        return self._stable_or_best(every)
+        return self.stable_or_best(every)
 
     def decode_all(
         self, image: Tensor, image_code: Tensor, sparse: Tensor, dense: Tensor, skips: tuple[Tensor, Tensor]
@@ -108,7 +108,7 @@ class MaskDecoder(nn.Module):
         image = F.gelu(norm(first(image) + skips[1]))
         return F.gelu(second(image) + skips[0])
 
-    def _stable_or_best(self, every: DecodedMasks) -> DecodedMasks:
+    def stable_or_best(self, every: DecodedMasks) -> DecodedMasks:
         """Mask 0 where its outline does not depend on the threshold, else the best of the others; always token 0."""
         is_stable = self.stability(every.masks[:, 0]) >= self.config.stability_threshold
         best = torch.where(is_stable, 0, 1 + every.ious[:, 1:].argmax(1))

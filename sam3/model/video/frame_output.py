@@ -1,0 +1,62 @@
+"""What a frame shows: the objects that are there, by rising id, without overlap (spec/tracker_video.md 6.11)."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam3.ops.masks import masks_to_boxes, without_overlap
+
+
+@dataclass
+class FrameObjects:
+    """N objects of one frame, rising ids."""
+
+    obj_ids: list[int]
+    scores: Tensor  # (N,) float32, of the detection that began the object; 1 for objects that a person made
+    boxes_xywh: Tensor  # (N, 4) float32, relative to the picture
+    masks: Tensor  # (N, H, W) bool
+
+
+def assemble(
+    masks: Mapping[int, Tensor],
+    scores: Mapping[int, float],
+    tracker_scores: Mapping[int, float],
+    *,
+    size: tuple[int, int],
+    hidden: Collection[int] = (),
+    inclusive_boxes: bool = False,
+    drop_emptied: bool = True,
+) -> FrameObjects:
+    """
+    Args:
+        masks: id -> (H, W) bool.
+        scores: id -> score when the object began.
+        tracker_scores: id -> how sure the tracker is of it on this frame; a missing one counts as 0.
+        size: (H, W).
+        hidden: ids that do not show.
+        inclusive_boxes: boxes end at the last pixel instead of after it, as in the reference.
+        drop_emptied: an object that loses all its pixels to others does not show. The reference shows its box.
+    """
+    shown = [obj_id for obj_id in sorted(masks) if obj_id not in hidden and bool(masks[obj_id].any())]
+    stack = torch.stack([masks[obj_id] for obj_id in shown]) if shown else torch.zeros(0, *size, dtype=torch.bool)
+    boxes = _relative_boxes(stack, size, inclusive=inclusive_boxes)
+    if len(shown) > 1:
+        stack = without_overlap(
+            stack, torch.tensor([tracker_scores.get(obj_id, 0.0) for obj_id in shown]).to(stack.device)
+        )
+        if drop_emptied:
+            kept = stack.flatten(1).any(1)
+            shown = [obj_id for obj_id, there in zip(shown, kept.tolist(), strict=True) if there]
+            stack, boxes = stack[kept], boxes[kept]
+    return FrameObjects(shown, torch.tensor([scores[obj_id] for obj_id in shown], dtype=torch.float32), boxes, stack)
+
+
+def _relative_boxes(masks: Tensor, size: tuple[int, int], *, inclusive: bool) -> Tensor:
+    height, width = size
+    corners = masks_to_boxes(masks)
+    if inclusive:
+        corners = corners - corners.new_tensor([0, 0, 1, 1])
+    scale = corners.new_tensor([width, height, width, height])
+    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1) / scale
