@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from sam3.data.coco import BoxRule, ImageRecord, read_coco, records_of
-from sam3.data.prompts import Prompts, check_class_name
+from sam3.data.negatives import HeldOutPhrases, Negatives
+from sam3.data.prompts import Prompts, check_class_name, phrases_of_categories
 from sam3.data.samples import Objects, Query, Sample, UnusableSample
 from sam3.data.transforms.compose import Transform
 from sam3.errors import DataError
@@ -38,6 +39,8 @@ class ImageDataset:
         allow_name_mismatch: the single category may have another name.
         include_negatives: also ask for the categories an image does not show.
         category_chunk_size: categories asked at once; ``None`` = all.
+        negatives: phrases from outside the data set, asked as absent; ``None`` = none. Their category ids are below
+            zero, see ``extra``. In validation they are the same every time.
         load_segmentation: give masks too.
         limit_ids: use only this many records, a fixed random choice.
         seed: of the transforms.
@@ -61,6 +64,7 @@ class ImageDataset:
         allow_name_mismatch: bool = False,
         include_negatives: bool = True,
         category_chunk_size: int | None = None,
+        negatives: Negatives | HeldOutPhrases | None = None,
         load_segmentation: bool = True,
         limit_ids: int | None = None,
         seed: int = 0,
@@ -96,6 +100,12 @@ class ImageDataset:
                 len(records),
             )
         self.records = [asked[index] for index in limited_indices(len(asked), limit_ids)]
+        self.phrases = phrases_of_categories(coco.categories, prompts)  # category id -> what asks for it
+        names = dict.fromkeys([*self.phrases.values(), *coco.categories.values()])
+        self.extra = None if negatives is None else negatives.source(list(names))
+        self.first_of_image: dict[int, int] = {}  # image id -> index of its first record
+        for index, record in enumerate(self.records):
+            self.first_of_image.setdefault(record.image_id, index)
         self._check_images_exist()
 
     def __len__(self) -> int:
@@ -160,7 +170,27 @@ class ImageDataset:
     def _transformed(self, index: int, seed_index: int, epoch: int) -> Sample:
         variant = epoch if self.variants is None else epoch % self.variants
         rng = random.Random(f"{self.seed}/{variant}/{seed_index}")
-        return self.transforms(self.raw_sample(index), rng)
+        sample = self.transforms(self.raw_sample(index), rng)
+        extra = self.extra_queries(index, f"{self.seed}/{epoch}/{seed_index}" if self.training else f"{self.seed}")
+        return replace(sample, queries=[*sample.queries, *extra]) if extra else sample
+
+    def extra_queries(self, index: int, key: str) -> list[Query]:
+        """Phrases from outside the data set, as absent; drawn apart from the transforms, so that they change nothing
+        else. In validation only the first record of an image has them."""
+        record = self.records[index]
+        if self.extra is None or (not self.training and self.first_of_image[record.image_id] != index):
+            return []
+        shown = [query.phrase for query in record.queries if query.object_indices]
+        phrases = self.extra.draw(shown, random.Random(f"{key}/{record.image_id}"))
+        return [Query(phrase, self.extra.category_id(phrase), ()) for phrase in phrases]
+
+    def asked_pairs(self) -> list[tuple[int, int]]:
+        """(image id, category id) of all that validation asks; phrases from outside the data set have ids below 0."""
+        return [
+            (record.image_id, query.category_id)
+            for index, record in enumerate(self.records)
+            for query in (*record.queries, *self.extra_queries(index, f"{self.seed}"))
+        ]
 
     def _check_images_exist(self) -> None:
         """A wrong folder is found at the start, not after a hundred warnings."""

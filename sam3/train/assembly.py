@@ -249,6 +249,7 @@ def build_validator(config: RunConfig, loader: Loader | None, criterion: nn.Modu
         criterion=criterion,
         with_masks=config.model.enable_segmentation,
         live=live,
+        best_metric=config.trainer.best_metric,
     )
 
 

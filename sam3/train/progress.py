@@ -24,6 +24,8 @@ class Progress:
     best_epoch: int | None = None  # finished epochs when it was reached
     growth_reference: float | None = None  # metric that early stopping compares with
     validations_without_growth: int = 0
+    best_ap: float = -1.0  # of the best, decides between equal metrics
+    best_is_within_drift: bool = True  # it did not exceed the drift limit
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

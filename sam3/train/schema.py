@@ -152,6 +152,8 @@ class DataConfig:
     subsets: dict[str, Any] = field(default_factory=dict)  # its parts: name -> where they lie
     benchmark: BenchmarkConfig | None = None
     prompts: Any = None  # null, a list of {id, name}, or a mapping id / name / "*" -> phrase
+    negatives: Any = None  # _target_ node: phrases from outside the data set trained as absent; null = none
+    probes: Any = None  # _target_ node: phrases from outside the data set asked in validation; null = none
     train: SplitConfig = field(default_factory=SplitConfig)
     val: SplitConfig = field(default_factory=SplitConfig)
 
@@ -252,6 +254,11 @@ class ValidationConfig:
     max_detections: int = 100  # best detections kept an image, over all categories
     use_presence: bool = True
     compute_loss: bool = True  # log the loss on validation data, too
+    drift_images: int = 16  # validation images asked for general phrases to see how far the weights moved; 0 = none
+    drift_phrases: int = 12  # general phrases asked of each of them
+
+    def __post_init__(self) -> None:
+        _not_negative("trainer.validation", self, ("drift_images", "drift_phrases"))
 
 
 @dataclass
@@ -307,11 +314,16 @@ class TrainerConfig:
     early_stopping: EarlyStoppingConfig | None = None  # end the run when the metric stops growing
     ema: EmaConfig | None = None  # validate and export averaged weights
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    best_metric: str = "cgf1"  # what best.pt is chosen by: cgf1 (ap where it is undefined) or ap
+    drift_limit: float | None = None  # best.pt has no larger drift, if there is such a validation; null = any
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     callbacks: list[Any] = field(default_factory=list)  # _target_ nodes of sam3.train.callbacks.Callback
 
     def __post_init__(self) -> None:
         _one_of("trainer.mode", self.mode, ("train", "train_only", "val"))
+        _one_of("trainer.best_metric", self.best_metric, ("cgf1", "ap"))
+        if self.drift_limit is not None and not 0 < self.drift_limit <= 1:
+            raise ConfigError(f"trainer.drift_limit is {self.drift_limit}; expected null or a number in (0, 1]")
         _positive("trainer", self, ("max_epochs", "val_epoch_freq", "gradient_accumulation_steps", "nonfinite_limit"))
         _not_negative("trainer", self, ("nonfinite_dumps",))
         if self.early_stopping is not None and self.mode == "train_only":

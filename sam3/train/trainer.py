@@ -17,6 +17,7 @@ from sam3.data.loader import Loader
 from sam3.structures import Batch, to_device
 from sam3.train import distributed
 from sam3.train.batch_dumps import BatchDumps
+from sam3.train.best import take_over
 from sam3.train.callbacks import Callback
 from sam3.train.checkpointing import BEST, Checkpointer, RunState
 from sam3.train.early_stopping import EarlyStopping
@@ -114,6 +115,7 @@ class Trainer:
         """
         with self.stop:
             try:
+                self._remember_start()
                 return self.validate() if self.settings.mode == "val" else self._train()
             except StoppedBySignal as stopped:
                 _log.warning(
@@ -123,6 +125,13 @@ class Trainer:
                     self.checkpointer.last,
                 )
                 raise
+
+    def _remember_start(self) -> None:
+        """What the starting weights know, for the drift; a resumed run reads it."""
+        if self.validator is not None:
+            is_start = self.progress.steps == 0 and self.settings.mode != "val"
+            with self.stop.leaving_at_once():
+                self.validator.begin(self.model, self.precision.autocast(), is_start=is_start)
 
     # --- training ---
 
@@ -269,12 +278,10 @@ class Trainer:
         progress.steps_val += result.batches
         progress.seconds += result.seconds
         progress.pending_validation = False
-        progress.metric_name, progress.last_metric = result.metric_name, result.metric
-        progress.last_metric_epoch = progress.epoch
+        is_training = self.settings.mode != "val"
+        is_best = take_over(result, progress, drift_limit=self.settings.drift_limit, may_be_best=is_training)
         self.early_stopping.update(result.metric)
-        is_best = self.settings.mode != "val" and (progress.best_metric is None or result.metric > progress.best_metric)
         if is_best:
-            progress.best_metric, progress.best_epoch = result.metric, progress.epoch
             self.checkpointer.export(self.checkpointer.folder / BEST, self.state)
         self.log.validation(self, result)
         for callback in self.callbacks:

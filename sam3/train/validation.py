@@ -18,9 +18,13 @@ from sam3.data.image_dataset import ImageDataset
 from sam3.data.loader import Loader
 from sam3.eval import prediction_file
 from sam3.eval.coco_ap import CocoAp, coco_ap
+from sam3.eval.concepts import ConceptResult
+from sam3.eval.drift import Drift
 from sam3.io.files import read_json
 from sam3.model.postprocess import detections
 from sam3.structures import Batch, Detections, DetectorOutput, to_device
+from sam3.train.concepts import ConceptMeter
+from sam3.train.drift import DriftProbe
 from sam3.train.meters import LiveLine, RunningMeans
 from sam3.train.reproducibility import untouched_randomness
 from sam3.train.schema import ValidationConfig
@@ -36,6 +40,9 @@ class ValidationResult:
 
     box: CocoAp
     mask: CocoAp | None  # without segmentation
+    concepts: ConceptResult | None = None
+    drift: Drift | None = None  # from the starting weights, where these are known
+    best_metric: str = "ap"  # "cgf1" or "ap"
     losses: dict[str, float] = field(default_factory=dict)
     images: int = 0
     batches: int = 0
@@ -43,12 +50,20 @@ class ValidationResult:
 
     @property
     def metric_name(self) -> str:
-        """What "best" means: mask AP, or box AP without segmentation."""
-        return "coco_eval_bbox_AP" if self.mask is None else "coco_eval_segm_AP"
+        """What "best" means: cgF1 or AP, of masks or, without segmentation, of boxes."""
+        iou_type = "bbox" if self.mask is None else "segm"
+        return f"cgF1_eval_{iou_type}_cgF1" if self.best_metric == "cgf1" else f"coco_eval_{iou_type}_AP"
 
     @property
     def metric(self) -> float:
-        """Its value; -1 when the ground truth is empty."""
+        """Its value; -1 when there is nothing to find."""
+        if self.best_metric == "cgf1":
+            return self.concepts.to_dict()[self.metric_name]
+        return self.ap
+
+    @property
+    def ap(self) -> float:
+        """Mask AP, or box AP without segmentation."""
         return (self.mask or self.box).ap
 
     def to_dict(self) -> dict[str, float]:
@@ -59,6 +74,9 @@ class ValidationResult:
                 prefix = f"Meters_val/{KEY}/{meter}"
                 values |= {f"{prefix}/{name}": value for name, value in result.to_dict().items()}
                 values |= {f"{prefix}/per_class_AP/{name}": entry.ap for name, entry in result.per_class.items()}
+        for part in (self.concepts, self.drift):
+            if part is not None:
+                values |= {f"Meters_val/{KEY}/concepts/{name}": value for name, value in part.to_dict().items()}
         return values | {f"Losses/{KEY}_{name}": value for name, value in self.losses.items()}
 
     def summary(self) -> str:
@@ -70,7 +88,18 @@ class ValidationResult:
             lines += [
                 f"  {name}: AP {entry.ap:.3f}, AP50 {entry.ap_50:.3f}" for name, entry in judged.per_class.items()
             ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._open_vocabulary_lines()])
+
+    def _open_vocabulary_lines(self) -> Iterator[str]:
+        if self.concepts is not None:
+            cgf1 = self.concepts.cgf1
+            yield f"cgF1 {cgf1.cgf1.mean():.3f}, IL_MCC {cgf1.il_mcc:.3f}"
+            kinds = {"absent classes": self.concepts.wrong_classes, "general phrases": self.concepts.wrong_general}
+            rates = [f"{name} {rate.rate:.1%} of {rate.asked}" for name, rate in kinds.items() if rate.asked]
+            if rates:
+                yield f"wrong prompts that fire: {', '.join(rates)}"
+        if self.drift is not None:
+            yield f"drift from the starting weights {self.drift.value:.3f}"
 
 
 class Validator:
@@ -83,6 +112,7 @@ class Validator:
         criterion: to log losses, too; ``None`` = no losses.
         with_masks: also predict and judge masks.
         live: shows the progress.
+        best_metric: ``"cgf1"`` or ``"ap"``: what the best validation is chosen by. Where cgF1 is undefined, AP is used.
     """
 
     def __init__(
@@ -94,6 +124,7 @@ class Validator:
         criterion: nn.Module | None,
         with_masks: bool,
         live: LiveLine,
+        best_metric: str = "ap",
     ) -> None:
         self.loader = loader
         self.settings = settings
@@ -102,6 +133,32 @@ class Validator:
         self.with_masks = with_masks
         self.live = live
         self.ground_truth = ground_truth_of(loader.dataset)
+        iou_type = "segm" if with_masks else "bbox"
+        self.concepts = ConceptMeter(loader.dataset, self.ground_truth, self.folder, iou_type=iou_type)
+        self.drift = self._drift_probe()
+        self.best_metric = best_metric
+        if best_metric == "cgf1" and not self.concepts.is_defined:
+            self.best_metric = "ap"
+            _log.warning(
+                "cgF1 needs pictures asked both for what they show and for what they do not: the best checkpoint is "
+                "chosen by AP instead. Give the validation data negatives (data.probes) or set trainer.best_metric=ap"
+            )
+
+    def _drift_probe(self) -> DriftProbe | None:
+        if not self.settings.drift_images or not self.settings.drift_phrases:
+            return None
+        return DriftProbe(
+            self.loader.dataset,
+            self.folder / "drift_start.json",
+            num_images=self.settings.drift_images,
+            num_phrases=self.settings.drift_phrases,
+            use_presence=self.settings.use_presence,
+        )
+
+    def begin(self, model: nn.Module, autocast: AbstractContextManager, *, is_start: bool) -> None:
+        """Before training: remember what the starting weights score; see :meth:`DriftProbe.begin`."""
+        if self.drift is not None:
+            self.drift.begin(model, autocast, is_start=is_start)
 
     def prediction_path(self, iou_type: str) -> Path:
         """``coco_predictions_bbox.json`` or ``coco_predictions_segm.json``."""
@@ -126,11 +183,15 @@ class Validator:
                     self.live.show(f"validation [{number}/{len(self.loader)}]")
         finally:
             model.train(was_training)
+        drift = None if self.drift is None else self.drift.measure(model, autocast)
         self.live.clear()
         results = {iou_type: self._measure(iou_type, found) for iou_type, found in records.items()}
         return ValidationResult(
             box=results["bbox"],
             mask=results.get("segm"),
+            concepts=self.concepts.measure(records[self.concepts.iou_type]),
+            drift=drift,
+            best_metric=self.best_metric,
             losses=means.means(),
             images=images,
             batches=len(self.loader),
@@ -168,7 +229,8 @@ class Validator:
         )[0]
 
     def _measure(self, iou_type: str, records: list[dict[str, Any]]) -> CocoAp:
-        kept = prediction_file.keep_best_per_image(records, self.settings.max_detections)
+        of_classes = [record for record in records if record["category_id"] >= 0]
+        kept = prediction_file.keep_best_per_image(of_classes, self.settings.max_detections)
         prediction_file.write_predictions(self.prediction_path(iou_type), kept)
         return coco_ap(self.ground_truth, kept, iou_type)
 

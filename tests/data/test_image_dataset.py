@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from sam3.data.image_dataset import ImageDataset, limited_indices
+from sam3.data.negatives import HeldOutPhrases, Negatives
 from sam3.data.transforms.compose import Compose
 from sam3.data.transforms.filters import RemoveCrowdedQueries
 from sam3.data.transforms.presets import finetune, square_eval
@@ -173,3 +174,42 @@ def test_boxes_leaving_the_image_are_cut(folder):
     index = sample.queries[0].object_indices[0]
     assert sample.objects.boxes[index].tolist() == [0, 40, 20, 48]
     assert sample.objects.areas[index] == pytest.approx(160 / (48 * 64))
+
+
+def _extra(sample):
+    """Of one sample: the phrases from outside the data set."""
+    return [query for query in sample.queries if query.category_id < 0]
+
+
+def _phrases(queries):
+    return [query.phrase for query in queries]
+
+
+def test_phrases_from_outside_are_asked_as_absent_and_change_nothing_else(folder):
+    plain = _dataset(folder, finetune(56, min_size=32), training=True)
+    with_extra = _dataset(folder, finetune(56, min_size=32), training=True, negatives=Negatives(per_image=2))
+    for index in range(len(plain)):
+        one, other = plain.sample(index, 3), with_extra.sample(index, 3)
+        assert torch.equal(one.image, other.image)
+        assert _phrases(other.queries[:-2]) == _phrases(one.queries)
+        assert len(_extra(other)) == 2
+        assert all(query.object_indices == () and query.is_exhaustive for query in _extra(other))
+    phrases = [_phrases(_extra(with_extra.sample(0, epoch))) for epoch in (0, 0, 1)]
+    assert phrases[0] == phrases[1] != phrases[2]
+
+
+def test_validation_asks_the_same_held_out_phrases_once_an_image(folder):
+    options = {"split": "val", "category_chunk_size": 2, "negatives": HeldOutPhrases(per_image=2)}
+    dataset = _dataset(folder, **options)
+    extra = [_extra(dataset.sample(index, epoch)) for epoch in (0, 1) for index in range(len(dataset))]
+    assert [len(queries) for queries in extra] == [2, 0, 2, 0, 2, 0] * 2
+    assert [_phrases(queries) for queries in extra[:6]] == [_phrases(queries) for queries in extra[6:]]
+    asked = [(s.image_id, q.category_id) for s in map(dataset.__getitem__, range(len(dataset))) for q in s.queries]
+    assert dataset.asked_pairs() == asked
+    assert all(dataset.extra.phrase_of(query.category_id) == query.phrase for query in extra[0])
+
+
+def test_names_and_prompts_of_a_class_are_both_kept_from_the_negatives(folder):
+    prompts = {"red circle": "bike", "*": "hammer"}
+    dataset = _dataset(folder, prompts=prompts, negatives=Negatives())
+    assert not {"bicycle", "hammer", "circle"} & set(dataset.extra.phrases)

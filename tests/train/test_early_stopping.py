@@ -43,7 +43,7 @@ def test_a_run_ends_early_and_stays_ended(one_class, tmp_path, sam3_log):
     trainer = make_trainer(one_class, tmp_path, *settings)
     trainer.run()
     assert trainer.progress.epoch == 3
-    assert "no growth of coco_eval_segm_AP above 2 in 2 validations: training ends after epoch 3" in sam3_log.text
+    assert "no growth of cgF1_eval_segm_cgF1 above 2 in 2 validations: training ends after epoch 3" in sam3_log.text
     again = make_trainer(one_class, tmp_path, *settings)
     again.run()
     assert again.progress.epoch == 3

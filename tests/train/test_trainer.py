@@ -174,7 +174,7 @@ def test_the_log_says_where_the_run_is(one_class, tmp_path, caplog):
     lines = [record.getMessage() for record in caplog.records if "images/s" in record.getMessage()]
     assert [line.split(" | ")[0] for line in lines] == ["epoch 1/1 [2/3]", "epoch 1/1 [3/3]"]
     assert all(word in lines[0] for word in ("loss ", "loss_ce ", "GB", "ETA 00:00:0"))
-    assert f"best coco_eval_segm_AP 0.000 after epoch 1: {tmp_path / 'checkpoints' / 'best.pt'}" in caplog.text
+    assert f"best cgF1_eval_segm_cgF1 0.000 after epoch 1: {tmp_path / 'checkpoints' / 'best.pt'}" in caplog.text
 
 
 def test_the_live_line_shows_the_last_average_precision(one_class, tmp_path):

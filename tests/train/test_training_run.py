@@ -49,6 +49,10 @@ def test_the_output_folder_is_as_documented(run):
         "checkpoints/checkpoint_2.pt",
         "dumps/val/coco_predictions_bbox.json",
         "dumps/val/coco_predictions_segm.json",
+        "dumps/val/concept_pairs.json",
+        "dumps/val/concept_predictions_segm.json",
+        "dumps/val/confusion_matrix.json",
+        "dumps/val/drift_start.json",
     }
 
 
@@ -101,7 +105,7 @@ def test_exports_are_small_half_and_know_how_to_be_used(run):
     card = read_checkpoint(run / "checkpoints/best.pt").card
     assert (card.class_names, card.prompts) == ([PHRASE], [PHRASE])
     assert (card.resolution, card.score_threshold, card.mean) == (56, 0.25, (0.5, 0.5, 0.5))
-    assert set(card.metric) == {"coco_eval_segm_AP"}
+    assert set(card.metric) == {"cgF1_eval_segm_cgF1"}
     model = build_sam3_image_model(run / "checkpoints/best.pt", device="cpu")
     assert model.config.detector.num_queries == 4
     assert model.config.vision.image_size == 56
@@ -135,7 +139,7 @@ def test_boxes_only(one_class, tmp_path):
     out = train(one_class, tmp_path, "scratch.max_epochs=1", "scratch.enable_segmentation=false")
     assert not (out / "dumps/val/coco_predictions_segm.json").exists()
     assert not any(name.startswith("segmentation_head") for name in weights(out / "checkpoints/last.pt"))
-    assert set(read_checkpoint(out / "checkpoints/best.pt").card.metric) == {"coco_eval_bbox_AP"}
+    assert set(read_checkpoint(out / "checkpoints/best.pt").card.metric) == {"cgF1_eval_bbox_cgF1"}
 
 
 def test_several_classes_are_judged_one_by_one(three_classes, tmp_path):

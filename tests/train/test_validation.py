@@ -54,7 +54,9 @@ def test_an_oracle_scores_one(validator):
     assert result.box.ap == pytest.approx(1.0)
     assert result.mask.ap_50 == pytest.approx(1.0)
     assert result.mask.ap > 0.6  # masks go through the network's square and back
-    assert (result.images, result.metric_name, result.metric) == (3, "coco_eval_segm_AP", result.mask.ap)
+    assert result.concepts.cgf1.il_mcc == pytest.approx(1.0)
+    assert (result.images, result.metric_name) == (3, "cgF1_eval_segm_cgF1")
+    assert result.metric == pytest.approx(result.concepts.cgf1.cgf1.mean())
 
 
 def test_only_the_best_of_an_image_are_written(validator):
