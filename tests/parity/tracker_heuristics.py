@@ -15,6 +15,7 @@ from sam3.model.tracker.memory_bank import (
     FrameMemory,
     Moment,
     closest_conditioning_frames,
+    frame_order,
     frame_score,
     recall,
     well_seen_frames,
@@ -313,7 +314,7 @@ def masklet_confirmation(case: Case) -> float:
 
 
 def processing_order(case: Case) -> float:
-    order = {"tracker": schedule.tracker_order, "video": schedule.video_order}[case["kind"]]
+    order = {"tracker": frame_order, "video": schedule.video_order}[case["kind"]]
     start = case["start_frame_idx"]
     start = min(case["frames_with_prompt_or_cond"]) if start is None else start
     found = order(start, case["num_frames"], limit=case["max_frame_num_to_track"], is_reverse=case["reverse"])

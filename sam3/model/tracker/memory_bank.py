@@ -62,6 +62,14 @@ class Moment:
         return -1 if self.is_reverse else 1
 
 
+def frame_order(start: int, num_frames: int, *, limit: int | None = None, is_reverse: bool = False) -> list[int]:
+    """Frames in the order in which they are tracked, both ends included; at most ``limit`` frames beyond the start."""
+    reach = num_frames if limit is None else limit
+    if is_reverse:
+        return list(range(start, max(start - reach, 0) - 1, -1))
+    return list(range(start, min(start + reach, num_frames - 1) + 1))
+
+
 def recall(
     moment: Moment,
     conditioning: Mapping[int, FrameMemory],

@@ -9,20 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from sam3.model.tracker.memory_bank import frame_order
+
 T = TypeVar("T")
-
-
-def tracker_order(start: int, num_frames: int, *, limit: int | None = None, is_reverse: bool = False) -> list[int]:
-    """Frames of one object session, both ends included; ``limit`` frames beyond the start."""
-    reach = num_frames if limit is None else limit
-    if is_reverse:
-        return list(range(start, max(start - reach, 0) - 1, -1))
-    return list(range(start, min(start + reach, num_frames - 1) + 1))
 
 
 def video_order(start: int, num_frames: int, *, limit: int | None = None, is_reverse: bool = False) -> list[int]:
     """Frames of the video model; backward without the start itself, which the forward pass has answered."""
-    return tracker_order(start, num_frames, limit=limit, is_reverse=is_reverse)[1 if is_reverse else 0 :]
+    return frame_order(start, num_frames, limit=limit, is_reverse=is_reverse)[1 if is_reverse else 0 :]
 
 
 class DelayBuffer(Generic[T]):
