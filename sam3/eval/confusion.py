@@ -27,8 +27,10 @@ from sam3.eval.concepts import ConceptTruth, PairKey, confident_by_pair
 from sam3.eval.matching import similarity
 from sam3.eval.prediction_file import Record
 
+CONFUSION_FILE = "confusion_matrix.json"
 IOU_THRESHOLD = 0.5
 GENERAL = "general phrases"
+BACKGROUND = "background"  # name of the last column where it is shown
 
 
 @dataclass(frozen=True)

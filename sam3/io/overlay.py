@@ -135,7 +135,7 @@ def _caption(
     font_size: int,
 ) -> None:
     """Text on a plate of its colour above the box, or inside it where there is no room above."""
-    font = _font(font_size, text.isascii())
+    font = label_font(font_size, text)
     left, top, right, bottom = font.getbbox(text)
     pad = max(1, font_size // 6)
     plate_width, plate_height = right - left + 2 * pad, bottom - top + 2 * pad
@@ -150,6 +150,11 @@ def _readable_on(colour: Colour) -> Colour:
     """Black or white, whichever stands out more (relative luminance of Rec. 709)."""
     red, green, blue = colour
     return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 140 else (255, 255, 255)
+
+
+def label_font(size: int, text: str = "") -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font that has the letters of ``text``, as far as one is installed; ``size`` in pixels."""
+    return _font(size, text.isascii())
 
 
 @lru_cache

@@ -13,6 +13,27 @@ LOG_FROM = 20.0  # ratio of largest to smallest value from which a loss is drawn
 HOW = "All over the epochs; pointing at a chart shows its values."
 MAX_CLASSES = 8  # curves of one chart
 
+CONCEPTS = "concepts"  # the meter of (image, phrase) pairs
+CONCEPT_CHARTS = {  # title -> metric -> its name in the chart
+    "cgF1": {
+        "cgF1": "cgF1",
+        "cgF1@0.5": "at IoU 0.5",
+        "cgF1@0.75": "at IoU 0.75",
+        "positive_micro_F1": "where present",
+    },
+    "is the phrase there?": {"IL_MCC": "MCC", "IL_precision": "precision", "IL_recall": "recall"},
+    "wrong prompts that fire": {
+        "wrong_prompt_rate_classes": "absent classes",
+        "wrong_prompt_rate_general": "phrases from outside",
+    },
+    "drift from the starting weights": {
+        "drift": "drift",
+        "drift_found_at_start": "found at the start",
+        "drift_silent_at_start": "silent at the start",
+    },
+}
+
+_BRANCH = re.compile(r"_aux_\d|_o2m")
 _LOSS = re.compile(r"Losses/(?P<phase>train|val)_[^_]+_(?P<name>.+)")
 _METER = re.compile(r"Meters_val/[^/]+/(?P<meter>[^/]+)/(?P<name>.+)")
 _COCO = re.compile(r"coco_eval_(?P<kind>bbox|segm)_(?P<metric>.+)")
@@ -20,21 +41,30 @@ _CLASS = "per_class_AP/"
 
 
 def curves(run: RunFiles) -> Markup:
-    """Losses, learning rates, metrics, pace."""
+    """Losses, metrics, learning rates, pace; the parts of the loss are folded away."""
     if not run.train and not run.val:
         return missing("No epoch has finished yet: logs/train_stats.json and logs/val_stats.json hold no line.")
-    branches = _loss_charts(run, lambda name: bool(re.search(r"_aux_\d|_o2m", name)))
     shown = charts(
         *_loss_charts(run, lambda name: name == "loss"),
         *_ap_charts(run.val),
         *_class_charts(run.val),
+        *_concept_charts(run.val),
         *_other_metric_charts(run.val),
-        *_loss_charts(run, lambda name: name != "loss" and not re.search(r"_aux_\d|_o2m", name)),
         _learning_rates(run.train),
         *_pace_charts(run.train),
     )
-    rest = "Losses of the intermediate layers and of the one-to-many queries"
-    return join([paragraph(HOW), shown, details(rest, charts(*branches)) if branches else ""])
+    parts = _loss_charts(run, lambda name: name != "loss" and not _BRANCH.search(name))
+    branches = _loss_charts(run, lambda name: bool(_BRANCH.search(name)))
+    return join(
+        [
+            paragraph(HOW),
+            shown,
+            details("Parts of the loss", charts(*parts)) if parts else "",
+            details("Parts of the loss on intermediate layers and one-to-many queries", charts(*branches))
+            if branches
+            else "",
+        ]
+    )
 
 
 def points_of(lines: Sequence[Line], key: str) -> Points:
@@ -100,12 +130,23 @@ def _class_charts(val: Sequence[Line]) -> list[Markup | None]:
     return [line_chart(f"{kind} AP by class", {n: series[n] for n in series if n in worst}, note=note)]
 
 
+def _concept_charts(val: Sequence[Line]) -> list[Markup | None]:
+    """Phrases as such: cgF1 and its halves, wrong prompts that fire, the drift from the starting weights."""
+    measured = {name.rpartition("_eval_")[2]: key for key, (meter, name) in _meters(val).items() if meter == CONCEPTS}
+    measured = {re.sub("^(segm|bbox)_", "", name): key for name, key in measured.items()}
+    figures = []
+    for title, members in CONCEPT_CHARTS.items():
+        series = {label: points_of(val, measured[name]) for name, label in members.items() if name in measured}
+        figures.append(line_chart(title, {label: _not_negative(points) for label, points in series.items()}))
+    return figures
+
+
 def _other_metric_charts(val: Sequence[Line]) -> list[Markup | None]:
     """Whatever else a validation measures, one chart a name."""
     others = {
         key: f"{meter}: {name}"
         for key, (meter, name) in _meters(val).items()
-        if not _COCO.fullmatch(name) and not name.startswith(_CLASS)
+        if meter != CONCEPTS and not _COCO.fullmatch(name) and not name.startswith(_CLASS)
     }
     return [line_chart(title, {"validation": points_of(val, key)}) for key, title in others.items()]
 

@@ -3,16 +3,17 @@
 Reads the files of the run's folder only, so it can be written for any run at any time.
 """
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import sam3
 from sam3.errors import DataError
+from sam3.eval.confusion import BACKGROUND, CONFUSION_FILE, ConfusionMatrix
 from sam3.eval.hits import counts_of
-from sam3.io.files import write_text
+from sam3.io.files import read_json, write_text
 from sam3.report.charts import bar_chart, charts, heat_map
-from sam3.report.confusion import read_confusion
 from sam3.report.data_summary import DataSummary, summarize
 from sam3.report.html import (
     Markup,
@@ -30,7 +31,7 @@ from sam3.report.html import (
     table,
     tiles,
 )
-from sam3.report.run_files import RunFiles, read_run
+from sam3.report.run_files import Line, RunFiles, read_run
 from sam3.report.training_curves import EPOCH, curves
 from sam3.report.validation_pictures import pictures
 from sam3.train.meters import clock_text
@@ -79,17 +80,29 @@ def _summary(run: RunFiles) -> Markup:
         values = [value for line in run.val for key, value in line.items() if key.endswith(f"coco_eval_{name}")]
         if values:
             shown |= {f"last {title}": number(values[-1]), f"best {title}": number(max(values))}
-    shown |= {name: number(float(last[key])) for name, key in _headline_keys(last).items()}
+    shown |= {title: number(value) for title, value in _headlines(last).items()}
     if run.train and run.train[-1].get("Trainer/seconds"):
         shown["time"] = clock_text(run.train[-1]["Trainer/seconds"])
     problems = [missing(sentence) for sentence in run.missing]
     return join([tiles(shown), *problems])
 
 
-def _headline_keys(line: Any) -> dict[str, str]:
-    """Metrics beside AP that deserve a place at the top: name -> key."""
-    wanted = ("cgF1", "IL_MCC")
-    return {name: key for name in wanted for key in line if key.rpartition("/")[2].endswith(name)}
+def _headlines(line: Line) -> dict[str, float]:
+    """Metrics beside AP that deserve a place at the top."""
+    wanted = {
+        r"cgF1_eval_\w+_cgF1": "last cgF1",
+        r"cgF1_eval_\w+_IL_MCC": "last IL_MCC",
+        "wrong_prompt_rate_classes": "absent classes that fire",
+        "wrong_prompt_rate_general": "outside phrases that fire",
+        "drift": "drift",
+    }
+    names = {key.rpartition("/")[2]: key for key in line}
+    return {
+        title: line[key]
+        for pattern, title in wanted.items()
+        for name, key in names.items()
+        if re.fullmatch(pattern, name)
+    }
 
 
 def _no_validation(run: RunFiles) -> str:
@@ -137,13 +150,26 @@ def _objects_per_class(run: RunFiles) -> dict[str, int]:
 
 
 def _confusion(run: RunFiles) -> Markup:
-    confusion = read_confusion(run.folder)
-    if confusion is None:
+    """What the detections of each phrase lie on."""
+    path = run.folder / "dumps" / "val" / CONFUSION_FILE
+    if not path.is_file():
         return missing("The last validation wrote no confusion matrix.")
-    totals = [sum(row) or 1 for row in confusion.counts]
-    shares = [[value / total for value in row] for row, total in zip(confusion.counts, totals, strict=True)]
-    return heat_map(
-        confusion.prompts, confusion.classes, confusion.counts, shares=shares, corner="asked \\ is", digits=0
+    matrix = ConfusionMatrix.from_dict(read_json(path))
+    note = (
+        f"Rows: the phrase that was asked. Columns: the class of the object that its detections lie on (score of at "
+        f"least {matrix.score_threshold:g}, IoU of at least {matrix.iou_threshold:g}); {BACKGROUND}: on no object."
+    )
+    totals = [sum(row) or 1 for row in matrix.counts]
+    shares = [[count / total for count in row] for row, total in zip(matrix.counts, totals, strict=True)]
+    columns = [*matrix.classes, BACKGROUND]
+    missed = dict(zip(matrix.classes, matrix.missed, strict=True))
+    rows = [[p, a, missed.get(p)] for p, a in zip(matrix.prompts, matrix.asked, strict=True)]
+    return join(
+        [
+            paragraph(note),
+            heat_map(matrix.prompts, columns, matrix.counts, shares=shares, digits=0),
+            details("Images asked, objects missed", table(["phrase", "images asked", "objects missed"], rows)),
+        ]
     )
 
 

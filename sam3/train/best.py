@@ -27,7 +27,7 @@ def take_over(result: ValidationResult, progress: Progress, *, drift_limit: floa
             result.metric_name,
         )
         progress.best_metric = progress.growth_reference = None
-    progress.metric_name, progress.last_metric = result.metric_name, result.metric
+    progress.metric_name, progress.last_metric, progress.last_ap = result.metric_name, result.metric, result.ap
     progress.last_metric_epoch = progress.epoch
     is_best = may_be_best and _is_better(result, is_within, progress)
     if is_best:

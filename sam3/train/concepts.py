@@ -12,7 +12,7 @@ from typing import Any
 from sam3.data.image_dataset import ImageDataset
 from sam3.eval.cgf1 import SCORE_THRESHOLD
 from sam3.eval.concepts import ConceptResult, ConceptTruth, judge_concepts
-from sam3.eval.confusion import confusion_matrix
+from sam3.eval.confusion import CONFUSION_FILE, confusion_matrix
 from sam3.eval.prediction_file import Record, write_predictions
 from sam3.io.files import write_json
 
@@ -48,7 +48,7 @@ class ConceptMeter:
         phrases = self.phrases | {number: self.extra_phrases[number] for number in asked_extra}
         write_json(self.folder / "concept_pairs.json", {"phrases": phrases, "pairs": self.asked})
         write_predictions(self.folder / f"concept_predictions_{self.iou_type}.json", confident)
-        write_json(self.folder / "confusion_matrix.json", matrix.to_dict())
+        write_json(self.folder / CONFUSION_FILE, matrix.to_dict())
         return judge_concepts(self.truth, confident, self.asked)
 
 

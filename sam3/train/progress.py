@@ -19,6 +19,7 @@ class Progress:
     pending_validation: bool = False  # the last finished epoch is due for validation
     metric_name: str | None = None
     last_metric: float | None = None
+    last_ap: float | None = None  # beside the metric, where that is cgF1
     last_metric_epoch: int | None = None  # finished epochs when it was measured
     best_metric: float | None = None
     best_epoch: int | None = None  # finished epochs when it was reached

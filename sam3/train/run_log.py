@@ -159,12 +159,13 @@ class RunLog:
 
 
 def _last_and_best(progress: Progress) -> list[str]:
-    """``AP 0.253 (best 0.374)``; nothing before the first validation."""
+    """``cgF1 0.512 (best 0.530)`` and ``AP 0.401``, or AP alone; nothing before the first validation."""
     if progress.last_metric is None:
         return []
     name = (progress.metric_name or "").rpartition("_")[2]
     best = "" if progress.best_metric is None else f" (best {progress.best_metric:.3f})"
-    return [f"{name} {progress.last_metric:.3f}{best}"]
+    ap = [] if name == "AP" or progress.last_ap is None else [f"AP {progress.last_ap:.3f}"]
+    return [f"{name} {progress.last_metric:.3f}{best}", *ap]
 
 
 def optimizer_curves(optimizer, *, all_groups: bool) -> dict[str, float]:

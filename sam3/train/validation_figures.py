@@ -1,12 +1,16 @@
 """What TensorBoard shows of a validation beside its numbers: pictures and precision-recall curves."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sam3.eval.confusion import BACKGROUND, CONFUSION_FILE, ConfusionMatrix
 from sam3.eval.hits import Hits, find_hits, precision_recall
 from sam3.eval.prediction_file import Record, read_predictions
+from sam3.io.files import read_json
 from sam3.train.logging_setup import Curves
+from sam3.train.matrix_picture import matrix_picture
 from sam3.train.prediction_images import choose_images, compare
 from sam3.train.schema import TensorboardConfig
 
@@ -17,14 +21,24 @@ if TYPE_CHECKING:
 def draw_validation(
     curves: Curves, validator: "Validator", epoch: int, *, settings: TensorboardConfig, score_threshold: float
 ) -> None:
-    """Everything that is drawn after a validation, from the prediction file that it wrote."""
-    if not settings.enabled or not (settings.prediction_images or settings.pr_curves):
+    """Everything that is drawn after a validation, from the files that it wrote."""
+    if not settings.enabled:
+        return
+    _confusion(curves, validator.folder / CONFUSION_FILE, epoch)
+    if not settings.prediction_images and not settings.pr_curves:
         return
     iou_type = "segm" if validator.with_masks else "bbox"
     records = read_predictions(validator.prediction_path(iou_type))
     _pictures(curves, validator, records, epoch, count=settings.prediction_images, score_threshold=score_threshold)
     if settings.pr_curves:
         _precision_recall(curves, validator, find_hits(validator.ground_truth, records, iou_type), epoch, settings)
+
+
+def _confusion(curves: Curves, path: Path, epoch: int) -> None:
+    """What the detections of each phrase lie on."""
+    if path.is_file():
+        matrix = ConfusionMatrix.from_dict(read_json(path))
+        curves.image("Confusion", matrix_picture(matrix.prompts, [*matrix.classes, BACKGROUND], matrix.counts), epoch)
 
 
 def _pictures(

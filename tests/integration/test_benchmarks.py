@@ -14,7 +14,7 @@ import pytest
         (["mask_memory.py", "--detections", "3", "--height", "60", "--width", "80", "--side", "16"], "unchunked"),
         (["losses.py", "--pairs", "2"], "12544 points"),
         (
-            "train_step.py --preset tiny --steps 1 --warmup 1 --images 12 --batch 2 --dtype bf16".split(),
+            "train_step.py --preset tiny --steps 1 --warmup 1 --images 12 --batch 2 --dtype bf16 --tune lora".split(),
             "loader with 2 workers",
         ),
     ],

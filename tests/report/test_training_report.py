@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from sam3.errors import DataError
+from sam3.eval.confusion import ConfusionMatrix
+from sam3.io.files import write_json
 from sam3.report import callback
 from sam3.report.command import main
 from sam3.report.data_summary import summarize
@@ -50,6 +52,48 @@ def test_every_part_is_there(run):
     assert "x86_64" in text or "arm64" in text or "aarch64" in text
     assert page.tags.count("img") == 3  # the worst; an untrained network has no best ones
     assert page.tags.count("svg") >= 12
+
+
+def test_confusion_shows_what_each_phrase_fires_on(run):
+    matrix = ConfusionMatrix(
+        iou_type="segm",
+        prompts=["红 <red>", "blue", "general phrases"],
+        classes=["红 <red>", "blue"],
+        counts=[[123, 4, 5], [0, 77, 0], [0, 0, 9]],
+        asked=[10, 11, 12],
+        missed=[6, 7],
+    )
+    write_json(run / "dumps" / "val" / "confusion_matrix.json", matrix.to_dict())
+    document = training_report(read_run(run))
+    assert Page(document).references == []
+    assert "background:rgba(var(--heat),0.93)" in document  # 123 of 132
+    text = text_of(run)
+    for wanted in ("红 <red>", "background", "general phrases", "123", "images asked"):
+        assert wanted in text
+
+
+def test_metrics_of_phrases_have_charts_and_tiles(run):
+    file = run / "logs" / "val_stats.json"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line |= {
+            "Meters_val/val_coco/concepts/cgF1_eval_segm_cgF1": 0.625,
+            "Meters_val/val_coco/concepts/cgF1_eval_segm_IL_MCC": 0.75,
+            "Meters_val/val_coco/concepts/wrong_prompt_rate_general": 0.125,
+            "Meters_val/val_coco/concepts/drift": 0.0625,
+            "Meters_val/val_coco/another/thing": 0.5,
+        }
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    text = text_of(run)
+    for wanted in ("0.625last cgF1", "0.750last IL_MCC", "0.125outside phrases that fire", "0.062drift"):
+        assert wanted in text
+    for title in (
+        "is the phrase there?",
+        "wrong prompts that fire",
+        "drift from the starting weights",
+        "another: thing",
+    ):
+        assert title in text
 
 
 def test_curves_count_epochs_from_one():

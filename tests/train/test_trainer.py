@@ -187,9 +187,12 @@ def test_the_live_line_shows_the_last_average_precision(one_class, tmp_path):
     ]
     assert sum(text.startswith("validation [") for text in shown) == 2 * 3
     assert not any("AP" in text for text in shown if text.startswith("epoch 1"))
-    assert all("| AP 0.000 (best 0.000) |" in text for text in shown if text.startswith("epoch 2"))
-    trainer.progress.last_metric, trainer.progress.best_metric = 0.25, 0.5
+    assert all("| cgF1 0.000 (best 0.000)" in text for text in shown if text.startswith("epoch 2"))
+    progress = trainer.progress
+    progress.last_metric, progress.best_metric, progress.last_ap = 0.25, 0.5, 0.125
     parts = trainer.log._line(trainer).split(" | ")
-    assert [part.split()[0] for part in parts[:4]] == ["epoch", "ETA", "loss", "AP"]
-    assert parts[3] == "AP 0.250 (best 0.500)"
-    assert [part.split()[1] for part in parts[4:6]] == ["images/s", "GB"]
+    assert parts[3:5] == ["cgF1 0.250 (best 0.500)", "AP 0.125"]
+    assert [part.split()[0] for part in parts[:3]] == ["epoch", "ETA", "loss"]
+    assert [part.split()[1] for part in parts[5:7]] == ["images/s", "GB"]
+    progress.metric_name = "coco_eval_segm_AP"
+    assert trainer.log._line(trainer).split(" | ")[3:5] == ["AP 0.250 (best 0.500)", parts[5]]
