@@ -22,6 +22,7 @@ class ModelCard:
     sam3_version: str = __version__  # that wrote the file
     metric: dict[str, float] = field(default_factory=dict)  # on the validation data when saved
     epoch: int | None = None
+    interpolation: float | None = None  # share of the tuned weights where they were mixed with their base
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only: fit for JSON and for ``torch.load(weights_only=True)``."""

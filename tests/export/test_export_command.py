@@ -58,6 +58,10 @@ def test_nothing_to_merge_is_an_error_that_leaves_nothing_behind(trained, tmp_pa
         (["a.pt", "-o", "b.pt"], "nothing to do"),
         (["a.pt", "-o", "b.bin", "--merge-lora"], "must end in .pt or .safetensors"),
         (["a.pt", "-o", "b.pt", "--adapter", "c.safetensors"], "add --merge-lora"),
+        (["a.pt", "-o", "b.pt", "--interpolate", "0.5"], "expected BASE and TUNED"),
+        (["a.pt", "b.pt", "-o", "c.pt", "--interpolate", "1.5"], "a number from 0"),
+        (["a.pt", "b.pt", "-o", "c.pt", "--interpolate", "0.5", "--merge-lora"], "in a step before"),
+        (["a.pt", "b.pt", "-o", "c.pt", "--merge-lora"], "expected one CHECKPOINT"),
     ],
 )
 def test_unfit_arguments_are_refused(arguments, message, capsys):
