@@ -33,6 +33,7 @@ class VideoSettings:
     confirmation: int = 0  # detections in a row before an object shows; 0 = at once
     refinement_window: int = 16  # detector prompts so near a click lose their say
     min_share_kept: float = 0.3  # of an object's area among its neighbours, or it is remembered as absent
+    as_reference: bool = False  # repeat the defects of the reference that change results (spec/tracker_video.md 11)
     border: float | None = None  # new detections whose centre is nearer to the border (share of the side) are dropped
 
     def __post_init__(self) -> None:

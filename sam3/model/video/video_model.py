@@ -1,0 +1,263 @@
+"""Text in, masklets out: one frame is detect -> propagate -> associate -> update -> emit (spec/tracker_video.md 6).
+
+The detector and the features of a frame are given as functions, so that the step can be tested without a network.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam3.model.tracker.session import FeatureSource, TrackerSession
+from sam3.model.tracker.tracker import Tracker
+from sam3.model.video.association import Association, associate, away_from_border, within_limit
+from sam3.model.video.frame_output import FrameObjects, assemble
+from sam3.model.video.lifecycle import HotStart
+from sam3.model.video.occlusion import NEVER, overlapping_to_blank
+from sam3.model.video.schedule import DelayBuffer, video_order
+from sam3.model.video.settings import VideoSettings
+from sam3.model.video.video_state import VideoState
+from sam3.ops.components import clean_masks
+from sam3.ops.masks import blank_if_mostly_lost, mask_iou
+from sam3.ops.nms import greedy_nms
+
+_BLANK = -10.0  # logit of a track that gives way
+_REMEMBERED = 10.0  # object score of what is remembered: there or not
+
+
+@dataclass
+class Detections:
+    """What the detector says of one frame: D objects."""
+
+    scores: Tensor  # (D,) in [0, 1]
+    boxes_xyxy: Tensor  # (D, 4) relative
+    masks: Tensor  # (D, h, w) logits
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, kept: Tensor) -> "Detections":
+        return Detections(self.scores[kept], self.boxes_xyxy[kept], self.masks[kept])
+
+
+@dataclass
+class Tracks:
+    """What the tracker says of one frame: N objects."""
+
+    obj_ids: list[int]
+    masks: Tensor  # (N, h, w) logits without small holes and specks
+    logits: Tensor  # (N,) object scores
+
+
+@dataclass
+class FramePlan:
+    """What was decided on one frame."""
+
+    frame: int
+    association: Association
+    new_ids: list[int] = field(default_factory=list)
+    removed: set[int] = field(default_factory=set)
+    blanked: list[int] = field(default_factory=list)
+    num_dropped: int = 0  # new objects beyond the limit
+
+
+Detector = Callable[[int], Detections]
+
+
+class VideoModel:
+    """
+    Args:
+        tracker: its network.
+        settings: every threshold.
+    """
+
+    def __init__(self, tracker: Tracker, settings: VideoSettings) -> None:
+        self.tracker = tracker
+        self.settings = settings
+
+    # --- a video ---
+
+    def propagate(
+        self,
+        state: VideoState,
+        detect: Detector,
+        features: FeatureSource,
+        start: int,
+        *,
+        limit: int | None = None,
+        is_reverse: bool = False,
+    ) -> Iterator[tuple[int, FrameObjects]]:
+        """Work the frames off from ``start``; what shows leaves some frames later, without short-lived mistakes."""
+        if not self.settings.as_reference:
+            state.hot_start = HotStart(first_frame=state.hot_start.first_frame, removed=state.hot_start.removed)
+            state.hot_start.keep_alive = dict.fromkeys(state.obj_ids, self.settings.keep_alive_initial)
+        order = video_order(start, state.num_frames, limit=limit, is_reverse=is_reverse)
+        buffer: DelayBuffer[int] = DelayBuffer(self.settings.hotstart_delay)
+        for frame in order:
+            self.step(state, frame, detect, features, is_reverse=is_reverse)
+            for ready in buffer.push(frame, is_last=frame == order[-1]):
+                yield ready, self.shown(state, ready)
+
+    def shown(self, state: VideoState, frame: int, *, with_hidden: bool = False) -> FrameObjects:
+        """The objects of a frame that was worked off."""
+        return assemble(
+            state.masks[frame],
+            state.birth_scores,
+            state.tracker_scores.get(frame, {}),
+            size=state.video_size,
+            hidden=() if with_hidden else state.hidden_on(frame),
+            inclusive_boxes=self.settings.as_reference,
+            drop_emptied=not self.settings.as_reference,
+        )
+
+    # --- one frame ---
+
+    def step(
+        self, state: VideoState, frame: int, detect: Detector, features: FeatureSource, *, is_reverse: bool = False
+    ) -> FramePlan:
+        """Detect, propagate, associate, update, emit."""
+        found = self.keep_best(detect(frame))
+        tracks = self.propagate_into(state, frame, is_reverse)
+        plan = self.plan(state, frame, found, tracks, is_reverse)
+        self.recondition(state, frame, found, tracks, plan)
+        self.blank_occluded(state, frame, tracks, plan, is_reverse)
+        self.remember(state, frame, tracks)
+        scores = dict(zip(tracks.obj_ids, tracks.logits.sigmoid().tolist(), strict=True))
+        masks = self._video_masks(tracks.obj_ids, tracks.masks, state.video_size)
+        masks |= self._begin(state, frame, found, plan, features)
+        state.drop(plan.removed)
+        born = {obj_id: state.birth_scores[obj_id] for obj_id in plan.new_ids}
+        state.tracker_scores[frame] = scores | born
+        state.masks[frame] = masks
+        return plan
+
+    def keep_best(self, detections: Detections) -> Detections:
+        """Confident detections without duplicates, in the detector's order."""
+        kept = detections.select(detections.scores > self.settings.score_threshold)
+        if self.settings.nms_iou <= 0 or not len(kept):
+            return kept
+        inside = kept.masks > 0
+        return kept.select(greedy_nms(mask_iou(inside, inside), kept.scores, self.settings.nms_iou))
+
+    def propagate_into(self, state: VideoState, frame: int, is_reverse: bool) -> Tracks:
+        """Every session one frame further; memories follow when it is known what to remember."""
+        outs = [session.step(frame, is_reverse=is_reverse, remember=False) for session in state.sessions]
+        side = self.tracker.config.low_res_size
+        device = self.tracker.no_obj_ptr.device
+        masks = [out.low_res_masks[:, 0] for out in outs] or [torch.zeros(0, side, side, device=device)]
+        logits = [out.object_score_logits[:, 0] for out in outs] or [torch.zeros(0, device=device)]
+        obj_ids = [obj_id for out in outs for obj_id in out.obj_ids]
+        return Tracks(obj_ids, clean_masks(torch.cat(masks), self.settings.clean_area), torch.cat(logits).float())
+
+    def plan(self, state: VideoState, frame: int, found: Detections, tracks: Tracks, is_reverse: bool) -> FramePlan:
+        """Which detections are new objects, and which young objects were mistakes."""
+        settings = self.settings
+        association = associate(found.masks, found.scores, tracks.masks, tracks.obj_ids, settings)
+        new = association.new_detections
+        if settings.border is not None and new:
+            inside = away_from_border(found.boxes_xyxy[new], settings.border).tolist()
+            new = [index for index, yes in zip(new, inside, strict=True) if yes]
+        kept = within_limit(new, found.scores, settings.max_objects - len(tracks.obj_ids))
+        association.new_detections[:] = kept
+        plan = FramePlan(frame, association, state.new_ids(len(kept)), num_dropped=len(new) - len(kept))
+        for obj_id, index in zip(plan.new_ids, kept, strict=True):
+            state.birth_scores[obj_id] = float(found.scores[index])
+        if settings.hotstart_delay:
+            plan.removed, state.hidden[frame] = state.hot_start.update(
+                frame,
+                new=plan.new_ids,
+                matches=association.matches,
+                unmatched=association.unmatched,
+                empty=association.empty,
+                settings=settings,
+                is_reverse=is_reverse,
+            )
+        return plan
+
+    def recondition(self, state: VideoState, frame: int, found: Detections, tracks: Tracks, plan: FramePlan) -> None:
+        """Every so often, tracks that a confident detection covers begin anew from its mask."""
+        every = self.settings.recondition_every
+        if not every or frame % every:
+            return
+        logits = dict(zip(tracks.obj_ids, tracks.logits.tolist(), strict=True))
+        for obj_id, index in plan.association.confident.items():
+            if logits[obj_id] > self.settings.recondition_logit:
+                session = state.session_of(obj_id)
+                session.add_mask(frame, obj_id, self._prompt(found.masks[index]))
+                session.consolidate()
+
+    def blank_occluded(self, state: VideoState, frame: int, tracks: Tracks, plan: FramePlan, is_reverse: bool) -> None:
+        """Of tracks on the same pixels, the one that was occluded more recently shows nothing."""
+        if not self.settings.occlusion_iou or len(tracks.obj_ids) <= 1:
+            if tracks.obj_ids:
+                self._note_occlusion(state, frame, tracks, torch.zeros(len(tracks.obj_ids), dtype=torch.bool))
+            return
+        last = [state.last_occluded.get(obj_id, NEVER) for obj_id in tracks.obj_ids]
+        blank = overlapping_to_blank(
+            tracks.masks > 0,
+            last,
+            self.settings.occlusion_iou,
+            is_reverse=is_reverse,
+            symmetric=not self.settings.as_reference,
+        )
+        plan.blanked = [obj_id for obj_id, yes in zip(tracks.obj_ids, blank.tolist(), strict=True) if yes]
+        self._note_occlusion(state, frame, tracks, blank)
+        tracks.masks = torch.where(blank[:, None, None], _BLANK, tracks.masks)
+
+    def _note_occlusion(self, state: VideoState, frame: int, tracks: Tracks, blank: Tensor) -> None:
+        is_empty = ~(tracks.masks > 0).flatten(1).any(1)
+        for obj_id, gone in zip(tracks.obj_ids, (is_empty | blank.to(is_empty.device)).tolist(), strict=True):
+            state.last_occluded[obj_id] = frame if gone else state.last_occluded.get(obj_id, NEVER)
+
+    def remember(self, state: VideoState, frame: int, tracks: Tracks) -> None:
+        """Encode what is left of every object after its neighbours took their pixels."""
+        if not tracks.obj_ids:
+            return
+        side = self.tracker.config.memory_mask_size
+        masks = F.interpolate(tracks.masks[:, None].float(), (side, side), mode="bilinear", align_corners=False)
+        masks = blank_if_mostly_lost(masks, min_share=self.settings.min_share_kept, floor=_BLANK)
+        is_there = (masks > 0).flatten(1).any(1, keepdim=True)
+        scores = torch.where(is_there, _REMEMBERED, -_REMEMBERED)
+        begin = 0
+        for session in state.sessions:
+            rows = slice(begin, begin + len(session.obj_ids))
+            entry = session.conditioning.get(frame) or session.tracked[frame]
+            session.remember(frame, entry, is_prompted=False, masks=masks[rows], scores=scores[rows])
+            begin = rows.stop
+
+    def _begin(
+        self, state: VideoState, frame: int, found: Detections, plan: FramePlan, features: FeatureSource
+    ) -> dict[int, Tensor]:
+        """A session for the objects that appear on this frame; their masks at the size of the video."""
+        if not plan.new_ids:
+            return {}
+        masks = found.masks[plan.association.new_detections]
+        session = TrackerSession(
+            self.tracker,
+            features,
+            state.video_size,
+            state.num_frames,
+            absent_without_answer=not self.settings.as_reference,
+        )
+        for obj_id, mask in zip(plan.new_ids, masks, strict=True):
+            session.add_mask(frame, obj_id, self._prompt(mask))
+        session.consolidate()
+        state.sessions.append(session)
+        return self._video_masks(plan.new_ids, clean_masks(masks, self.settings.clean_area), state.video_size)
+
+    def _prompt(self, logits: Tensor) -> Tensor:
+        """(h, w) logits of a detection -> (S, S) mask as the tracker takes it."""
+        side = self.tracker.config.memory_mask_size
+        large = F.interpolate(logits[None, None].float(), (side, side), mode="bilinear", align_corners=False)
+        return (large[0, 0] > 0).float()
+
+    def _video_masks(self, obj_ids: list[int], logits: Tensor, size: tuple[int, int]) -> dict[int, Tensor]:
+        """Id -> (H, W) bool on the CPU, one object at a time."""
+        return {
+            obj_id: (
+                F.interpolate(mask[None, None].float(), size, mode="bilinear", align_corners=False)[0, 0] > 0
+            ).cpu()
+            for obj_id, mask in zip(obj_ids, logits, strict=True)
+        }

@@ -1,0 +1,62 @@
+"""What is known of one video while it is worked off: objects, their sessions, their scores, what was shown.
+
+Object ids are immutable and rise with time; who tracks an object where is this state's business alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sam3.model.tracker.session import TrackerSession
+from sam3.model.video.lifecycle import Confirmation, HotStart
+from sam3.model.video.schedule import Action
+
+
+@dataclass
+class VideoState:
+    """
+    Args:
+        video_size: (height, width), pixels.
+        num_frames: of the video.
+    """
+
+    video_size: tuple[int, int]
+    num_frames: int
+    sessions: list[TrackerSession] = field(default_factory=list)
+    next_id: int = 0  # never falls: ids are not used again
+    birth_scores: dict[int, float] = field(default_factory=dict)  # of detections; 1 for what a person made
+    tracker_scores: dict[int, dict[int, float]] = field(default_factory=dict)  # frame -> id -> presence
+    last_occluded: dict[int, int] = field(default_factory=dict)
+    hot_start: HotStart = field(default_factory=HotStart)
+    confirmation: Confirmation = field(default_factory=Confirmation)
+    hidden: dict[int, set[int]] = field(default_factory=dict)  # frame -> ids that do not show there
+    masks: dict[int, dict[int, Tensor]] = field(default_factory=dict)  # frame -> id -> (H, W) bool, video size
+    history: list[Action] = field(default_factory=list)
+
+    @property
+    def obj_ids(self) -> list[int]:
+        """Ids of the objects that are tracked, session by session."""
+        return [obj_id for session in self.sessions for obj_id in session.obj_ids]
+
+    def session_of(self, obj_id: int) -> TrackerSession | None:
+        """The session that tracks an object."""
+        return next((session for session in self.sessions if obj_id in session.obj_ids), None)
+
+    def new_ids(self, count: int) -> list[int]:
+        """Ids that nothing had before."""
+        ids = list(range(self.next_id, self.next_id + count))
+        self.next_id += count
+        return ids
+
+    def drop(self, obj_ids: Iterable[int]) -> None:
+        """Stop tracking objects; sessions without objects go."""
+        for obj_id in obj_ids:
+            if (session := self.session_of(obj_id)) is not None:
+                session.remove(obj_id)
+            self.last_occluded.pop(obj_id, None)
+        self.sessions = [session for session in self.sessions if session.obj_ids]
+
+    def hidden_on(self, frame: int) -> set[int]:
+        """Ids that do not show on a frame, as far as is known now."""
+        return self.hot_start.removed | self.hidden.get(frame, set())
