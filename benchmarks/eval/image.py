@@ -1,0 +1,151 @@
+"""CPU seconds and memory of image cgF1 and COCO AP beside their lower bound: ``python benchmarks/eval/image.py [FOLDER]``.
+
+The bound reads the files with the standard library and asks pycocotools once for the overlaps that the metric needs,
+and does nothing else. Each number is the smallest of several runs, each in a fresh process of one thread; imports are
+not counted. The last lines compare one process with two: wall time, and the bytes of the result. FOLDER keeps the data
+of benchmarks/eval/image_data.py, made if absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from scipy.optimize import linear_sum_assignment  # noqa: F401 (imported before the clock runs)
+
+from sam3.eval.cgf1_files import evaluate_files
+from sam3.eval.coco_ap import coco_ap
+
+Groups = dict[Any, list[dict[str, Any]]]
+
+
+def cgf1_bound(folder: Path, iou_type: str) -> None:
+    """JSON of all files, and one call for each pair and annotator that both have something."""
+    predictions = _groups(record for record in _read(folder / "pred.json") if record["score"] >= 0.5)
+    for path in sorted(folder.glob("gt_*.json")):
+        for pair_id, objects in _groups(_read(path)["annotations"]).items():
+            if pair_id in predictions:
+                _overlaps(predictions[pair_id], objects, iou_type)
+
+
+def cgf1(folder: Path, iou_type: str, workers: int = 1) -> dict[str, float]:
+    return evaluate_files(
+        folder / "pred.json", sorted(folder.glob("gt_*.json")), iou_type, workers=workers
+    ).cgf1.to_dict()
+
+
+def coco_bound(folder: Path, iou_type: str) -> None:
+    """JSON of both files, and one call for each image and category that both have something."""
+    objects, detections = (
+        _groups(entries, lambda entry: (entry["image_id"], entry["category_id"]))
+        for entries in (_read(folder / "gt.json")["annotations"], _read(folder / "pred.json"))
+    )
+    for cell, things in objects.items():
+        if cell in detections:
+            _overlaps(detections[cell], things, iou_type)
+
+
+def coco(folder: Path, iou_type: str) -> dict[str, float]:
+    return coco_ap(folder / "gt.json", folder / "pred.json", iou_type, engine="fast").to_dict()
+
+
+CASES: dict[str, tuple[str, str, Callable, Callable, float]] = {
+    "cgF1, masks, dense": ("dense", "segm", cgf1_bound, cgf1, 1.5),
+    "cgF1, boxes, dense": ("dense", "bbox", cgf1_bound, cgf1, 1.5),
+    "cgF1, masks, sparse": ("sparse", "segm", cgf1_bound, cgf1, 1.8),
+    "cgF1, boxes, sparse": ("sparse", "bbox", cgf1_bound, cgf1, 1.8),
+    "COCO AP, boxes, fast": ("coco", "bbox", coco_bound, coco, 1.5),
+    "COCO AP, masks, fast": ("coco", "segm", coco_bound, coco, 1.5),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(tempfile.gettempdir()) / "sam3_bench_image")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--size", type=int, nargs=3, metavar="N", help="dense pairs, sparse pairs, COCO images")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--bound", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(measure(options.folder, options.case, bound=options.bound)))
+        return
+    if not (options.folder / "coco" / "pred.json").exists():
+        sizes = zip(("--dense", "--sparse", "--coco"), map(str, options.size or ()), strict=False)
+        arguments = [part for pair in sizes for part in pair]
+        subprocess.run(
+            [sys.executable, Path(__file__).with_name("image_data.py"), options.folder, *arguments], check=True
+        )
+    print(f"CPU seconds of one core, numpy {np.__version__}, smallest of {options.runs} runs; peak memory of ours")
+    print(f"{'metric':<24}{'bound':>8}{'ours':>8}{'ratio':>8}{'limit':>8}{'MiB':>8}")
+    for case, (*_, limit) in CASES.items():
+        bound, ours = (_smallest(options.folder, case, options.runs, bound=bound) for bound in (True, False))
+        seconds, peak = ours
+        print(f"{case:<24}{bound[0]:>8.2f}{seconds:>8.2f}{seconds / bound[0]:>8.2f}{limit:>8.1f}{peak:>8.0f}")
+    _compare_processes(options.folder / "dense", options.runs)
+
+
+def measure(folder: Path, case: str, *, bound: bool) -> tuple[float, float]:
+    """CPU seconds from the files to the numbers, and the peak memory of the process in MiB."""
+    part, iou_type, lower_bound, metric, _ = CASES[case]
+    start = time.process_time()
+    (lower_bound if bound else metric)(folder / part, iou_type)
+    seconds = time.process_time() - start
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _smallest(folder: Path, case: str, runs: int, *, bound: bool) -> tuple[float, float]:
+    command = [sys.executable, __file__, str(folder), "--case", case, *(["--bound"] if bound else [])]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    outputs = (
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout for _ in range(runs)
+    )
+    return min(tuple(json.loads(output)) for output in outputs)
+
+
+def _compare_processes(folder: Path, runs: int) -> None:
+    """Wall time of one process and of two, turn by turn; CPU seconds of all, children included."""
+    walls: dict[int, float] = {}
+    results = set()
+    for _ in range(runs):
+        for workers in (1, 2):
+            start = time.perf_counter()
+            results.add(json.dumps(cgf1(folder, "segm", workers)))
+            walls[workers] = min(walls.get(workers, float("inf")), time.perf_counter() - start)
+    print(f"dense masks, wall seconds: one process {walls[1]:.2f}, two {walls[2]:.2f}: {walls[1] / walls[2]:.2f} times")
+    print(f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; results {len(results)} different")
+
+
+def _read(path: Path) -> Any:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _groups(entries: Any, key: Callable = lambda entry: entry["image_id"]) -> Groups:
+    groups: Groups = {}
+    for entry in entries:
+        groups.setdefault(key(entry), []).append(entry)
+    return groups
+
+
+def _overlaps(detections: list[dict[str, Any]], objects: list[dict[str, Any]], iou_type: str) -> None:
+    field = "bbox" if iou_type == "bbox" else "segmentation"
+    first, second = ([entry[field] for entry in side] for side in (detections, objects))
+    if iou_type == "bbox":
+        first, second = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
+    coco_mask.iou(first, second, [0] * len(objects))
+
+
+if __name__ == "__main__":
+    main()
