@@ -1,4 +1,4 @@
-"""CPU seconds and memory of image cgF1 and COCO AP beside their lower bound: ``python benchmarks/eval/image.py [FOLDER]``.
+"""Image cgF1 and COCO AP beside their lower bound in CPU seconds: ``python benchmarks/eval/image.py [FOLDER]``.
 
 The bound reads the files with the standard library and asks pycocotools once for the overlaps that the metric needs,
 and does nothing else. Each number is the smallest of several runs, each in a fresh process of one thread; imports are

@@ -49,7 +49,9 @@ def write_pairs(
         for entries, things in zip(images, objects, strict=True):
             entries.append(_image(pair_id, size, exhaustive=generator.random() > 0.01))
             for ellipse in _jitter(real[generator.random(len(real)) > 0.05], 0.02, generator):
-                things.append({"id": len(things) + 1, "iscrowd": 0, "source": "manual", **_shape(pair_id, ellipse, size)})
+                things.append(
+                    {"id": len(things) + 1, "iscrowd": 0, "source": "manual", **_shape(pair_id, ellipse, size)}
+                )
         for ellipse in _found(real, size, generator, false_alarms=0.15 if negative else 0.7):
             predictions.append({**_shape(pair_id, ellipse, size), "score": round(float(generator.uniform(0.3, 1)), 5)})
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,8 @@ Masks stay compressed text. Rows are found by the pair (image, phrase) they belo
 
 import math
 from array import array
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from sam3.ops import rle
 IouType = Literal["segm", "bbox"]
 IOU_TYPES: tuple[IouType, ...] = ("segm", "bbox")
 
-_CHECKED_AT_ONCE = 512  # masks
+_CHECKED_AT_ONCE = 256  # masks
 _MAX_SIDE = 1 << 20  # pixels
 
 
@@ -41,25 +40,33 @@ class InstanceTable:
     def __len__(self) -> int:
         return len(self.pair_ids)
 
-    def rows_of(self, pair_ids: np.ndarray) -> Iterator[np.ndarray]:
-        """The rows of each of ``pair_ids``, in their order in the file."""
-        order, rising = self._by_pair
-        starts = np.searchsorted(rising, pair_ids, side="left").tolist()
-        stops = np.searchsorted(rising, pair_ids, side="right").tolist()
-        for start, stop in zip(starts, stops, strict=True):
-            yield order[start:stop]
-
-    @cached_property
-    def _by_pair(self) -> tuple[np.ndarray, np.ndarray]:
+    def by_pair(self) -> "InstanceTable":
+        """The same instances sorted by pair, in the order of the file within a pair."""
         order = np.argsort(self.pair_ids, kind="stable")
-        return order, self.pair_ids[order]
+        columns = {name: getattr(self, name) for name in ("positions", "pair_ids", "category_ids", "scores", "boxes")}
+        taken: dict[str, Any] = {
+            name: column[order] for name, column in columns.items() if column is not None and len(column)
+        }
+        if self.texts is not None:
+            rows = order.tolist()
+            taken |= {"texts": [self.texts[row] for row in rows], "sizes": [self.sizes[row] for row in rows]}
+        return replace(self, **taken)
 
-    def shapes(self, rows: np.ndarray) -> list[rle.Rle] | np.ndarray:
-        """The masks, or without masks the boxes (M, 4), of M rows."""
+    def bounds_of(self, pair_ids: np.ndarray) -> list[tuple[int, int]]:
+        """First row and the one behind the last of each of ``pair_ids``; the table must be sorted by pair."""
+        starts, stops = (np.searchsorted(self.pair_ids, pair_ids, side=side).tolist() for side in ("left", "right"))
+        return list(zip(starts, stops, strict=True))
+
+    def shapes(self, start: int, stop: int) -> list[rle.Rle] | np.ndarray:
+        """The masks, or without masks the boxes (M, 4), of M neighbouring rows."""
         if self.texts is None:
-            return self.boxes[rows]
-        texts, sizes = self.texts, self.sizes
-        return [{"size": sizes[row], "counts": texts[row]} for row in rows.tolist()]
+            return self.boxes[start:stop]
+        if start == stop:
+            return []
+        return [
+            {"size": size, "counts": text}
+            for size, text in zip(self.sizes[start:stop], self.texts[start:stop], strict=True)
+        ]
 
     def undrawn_pairs(self) -> set[int]:
         """Pairs whose image size :meth:`draw` asks for."""

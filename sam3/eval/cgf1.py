@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +60,7 @@ class Judgement:
 
     def true_positives(self) -> np.ndarray:
         """(10,) int: assigned pairs that reach each IoU threshold."""
-        if not len(self.ious):
-            return np.zeros(_NUM, dtype=np.int64)
-        return np.count_nonzero(self.ious[:, None] >= IOU_THRESHOLDS, axis=0)
+        return len(self.ious) - np.sort(self.ious).searchsorted(IOU_THRESHOLDS, side="left")
 
     def false_positives(self) -> np.ndarray:
         """(10,) int."""
@@ -83,7 +82,7 @@ class Judgement:
         """Mean of :meth:`local_f1`."""
         if self.outcome is Outcome.TN:
             return None
-        return float(self.local_f1().mean()) if self.outcome is Outcome.TP else 0.0
+        return float(np.add.reduce(self.local_f1()) / _NUM) if self.outcome is Outcome.TP else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +253,7 @@ def total(results: Iterable[PairResult]) -> Totals:
 
 def judge(pair: Pair, score_threshold: float = SCORE_THRESHOLD) -> PairResult:
     """One pair against the annotator that is kindest to it (spec/evaluation.md 2.3 and 2.4)."""
-    judgements = list(_judgements(pair, np.asarray(pair.scores) >= score_threshold))
+    judgements = _judgements(pair, score_threshold)
     f1s = tuple(judgement.mean_local_f1() for judgement in judgements)
     best = kindest(f1s)
     return PairResult(pair.pair_id, best, judgements[best], f1s)
@@ -270,7 +269,10 @@ def kindest(mean_local_f1s: Sequence[float | None]) -> int:
     return best
 
 
-def _judgements(pair: Pair, confident: np.ndarray) -> list[Judgement]:
+def _judgements(pair: Pair, score_threshold: float) -> list[Judgement]:
+    if not len(pair.predictions):
+        return [judgement(0, len(objects), _NO_IOUS) for objects in pair.annotators]
+    confident = np.asarray(pair.scores) >= score_threshold
     if pair.accepted is None:
         return _against_all(_select(pair.predictions, confident), pair.annotators)
     return [
@@ -281,17 +283,17 @@ def _judgements(pair: Pair, confident: np.ndarray) -> list[Judgement]:
 
 def _against_all(predictions: Shapes, annotators: Sequence[Shapes]) -> list[Judgement]:
     """The same predictions against each annotator; unless they are very many, one computation of IoU serves all."""
-    compared = [objects for objects in annotators if len(objects) and len(predictions)]
-    if len(predictions) * sum(map(len, compared)) <= _MAX_SHARED:
-        columns = np.cumsum([len(objects) for objects in compared])[:-1]
-        parts = np.split(similarity(predictions, _joined(compared)), columns, axis=1) if compared else []
-        matched = iter([assign(part).ious for part in parts])
+    together = sum(map(len, annotators)) if len(predictions) else 0
+    if len(predictions) * together > _MAX_SHARED:
+        matched = [match(predictions, objects).ious for objects in annotators]
+    elif not together:
+        matched = [_NO_IOUS] * len(annotators)
     else:
-        matched = (match(predictions, objects).ious for objects in compared)
-    return [
-        judgement(len(predictions), len(objects), next(matched) if len(objects) and len(predictions) else _NO_IOUS)
-        for objects in annotators
-    ]
+        matched, columns = [], similarity(predictions, _joined(annotators))
+        for objects in annotators:
+            own, columns = columns[:, : len(objects)], columns[:, len(objects) :]
+            matched.append(assign(own).ious if len(objects) else _NO_IOUS)
+    return [judgement(len(predictions), len(objects), ious) for objects, ious in zip(annotators, matched, strict=True)]
 
 
 def judgement(num_predictions: int, num_objects: int, ious: np.ndarray) -> Judgement:
@@ -310,12 +312,19 @@ def _select(shapes: Shapes, kept: np.ndarray) -> Shapes:
 
 
 def _joined(shapes: Sequence[Shapes]) -> Shapes:
-    if all(isinstance(part, np.ndarray) for part in shapes):
+    if isinstance(shapes[0], np.ndarray):
         return np.concatenate(shapes)
     return [mask for part in shapes for mask in part]
 
 
 def _local_f1(true_positives: np.ndarray, num_predictions: int, num_objects: int) -> np.ndarray:
+    return _possible_f1s(num_predictions, num_objects)[true_positives]
+
+
+@lru_cache(maxsize=1024)
+def _possible_f1s(num_predictions: int, num_objects: int) -> np.ndarray:
+    """F1 of a pair with 0, 1, ... true positives."""
+    true_positives = np.arange(min(num_predictions, num_objects) + 1)
     precision = true_positives / (num_predictions + _EPS)
     return _f1(precision, true_positives / (num_objects + _EPS), _EPS)
 

@@ -5,7 +5,7 @@ Source: spec/evaluation.md 2.2 and 2.6.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Comparison:
 
     iou_type: IouType
     pair_ids: np.ndarray  # (P,) int64, those that are evaluated
-    predictions: Predictions
+    predictions: Predictions  # its instances, and those of the annotators, are sorted by pair
     annotators: tuple[GroundTruth, ...]
     accepted: tuple[np.ndarray, ...] | None  # (N,) bool: predictions of a category that the annotator knows; None = all
 
@@ -40,16 +40,15 @@ class Comparison:
     def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[Pair]:
         """The evaluated pairs ``start`` to ``stop``, each put together when its turn comes."""
         pair_ids = self.pair_ids[start:stop]
-        found = self.predictions.instances
-        tables = [truth.objects for truth in self.annotators]
-        rows_of = zip(*(table.rows_of(pair_ids) for table in (found, *tables)), strict=True)
-        for pair_id, (rows, *seen) in zip(pair_ids.tolist(), rows_of, strict=True):
+        found, seen = self.predictions.instances, [truth.objects for truth in self.annotators]
+        places = zip(*(table.bounds_of(pair_ids) for table in (found, *seen)), strict=True)
+        for pair_id, (rows, *others) in zip(pair_ids.tolist(), places, strict=True):
             yield Pair(
                 pair_id,
-                predictions=found.shapes(rows),
-                scores=found.scores[rows],
-                annotators=[table.shapes(own) for table, own in zip(tables, seen, strict=True)],
-                accepted=None if self.accepted is None else [mask[rows] for mask in self.accepted],
+                predictions=found.shapes(*rows),
+                scores=found.scores[slice(*rows)],
+                annotators=[table.shapes(*own) for table, own in zip(seen, others, strict=True)],
+                accepted=None if self.accepted is None else [mask[slice(*rows)] for mask in self.accepted],
             )
 
     @property
@@ -132,6 +131,8 @@ def read_comparison(
     pair_ids = evaluated_pairs(annotators)
     _require_listed(pair_ids, annotators[1:], predictions)
     _draw(predictions.instances, pair_ids, annotators[0])
+    predictions = replace(predictions, instances=predictions.instances.by_pair())
+    annotators = [replace(truth, objects=truth.objects.by_pair()) for truth in annotators]
     accepted = [np.isin(predictions.instances.category_ids, truth.category_ids) for truth in annotators]
     return Comparison(
         iou_type=iou_type,

@@ -13,6 +13,7 @@ from sam3.ops.rle import Rle
 # Objects of one picture: compressed masks, or boxes (N, 4) xywh in any one unit.
 Shapes = Sequence[Rle] | np.ndarray
 
+_FIRST = np.zeros(1, dtype=np.int64)
 _ROWS_AT_ONCE = 4096  # predictions whose runs are unpacked together: bounds the memory of a pair with a million of them
 _MAX_ENTRIES = 1 << 25  # of one dense matrix, 256 MiB
 
@@ -48,9 +49,11 @@ def assign(ious: np.ndarray) -> Assignment:
     Args:
         ious: (D, G).
     """
+    if ious.shape == (1, 1):
+        return Assignment(_FIRST, _FIRST, ious[0])
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = linear_sum_assignment(-ious)
+    rows, columns = linear_sum_assignment(ious, maximize=True)
     return Assignment(rows, columns, ious[rows, columns])
 
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from sam3.errors import DataError
 
-_CHUNK = 1 << 22  # characters read at once
+_CHUNK = 1 << 20  # characters read at once
 _DECODE = json.JSONDecoder().raw_decode
 _BLANK = " \t\n\r"
 _AFTER = tuple(",:]}" + _BLANK)  # what follows a whole value
@@ -105,15 +105,34 @@ class _Text:
     def items(self) -> Iterator[Any]:
         """Read a list entry by entry."""
         self._skip("[")
-        index = 0
+        index, in_batches = 0, True
         while self.peek() != "]":
             if index:
                 self._skip(",")
             self._entry = f"entry {index}"
-            yield self.value()
-            index += 1
+            batch = self._whole_entries() if in_batches and self.peek() == "{" else []
+            in_batches = in_batches and batch is not None
+            batch = batch or [self.value()]
+            yield from batch
+            index += len(batch)
         self._skip("]")
         self._entry = ""
+
+    def _whole_entries(self) -> list[Any] | None:
+        """The entries that the window holds whole, but for the last, read by one call; ``None`` if that fails.
+
+        The cut is made where an object ends and another begins. Inside an entry (in a list of objects, in a text)
+        such a place leaves brackets or quotes open, so that the piece is no JSON.
+        """
+        cut = max(self._window.rfind(between, self._at) for between in ("}, {", "},{"))
+        if cut < 0:
+            return []
+        try:
+            entries = json.loads(f"[{self._window[self._at : cut + 1]}]")
+        except (ValueError, RecursionError):
+            return None
+        self._at = cut + 1
+        return entries
 
     def names(self) -> Iterator[str]:
         """Read an object: yields each name, the caller reads the value."""
