@@ -160,23 +160,26 @@ class TableBuilder:
             self._sizes.append((0, 0))
             return
         size = segmentation.get("size")
-        if (
-            type(size) is not list
-            or len(size) != 2
-            or not all(type(side) is int and 0 <= side < _MAX_SIDE for side in size)
-        ):
-            name = entry_name(self.path, self.name, position)
-            raise DataError(f"{name}: segmentation.size must be [height, width] in whole pixels, got {size!r}")
-        key = (size[0], size[1])
+        try:
+            known = self._known_sizes[size[0], size[1]]
+        except (LookupError, TypeError):
+            known = self._new_size(position, size)
         self._texts.append(segmentation["counts"])
-        self._sizes.append(self._known_sizes.setdefault(key, key))
+        self._sizes.append(known)
         if len(self._texts) - self._checked >= _CHECKED_AT_ONCE:
             self._check_masks()
 
+    def _new_size(self, position: int, size: Any) -> tuple[int, int]:
+        is_pair = type(size) is list and len(size) == 2
+        if not is_pair or not all(type(side) is int and 0 <= side < _MAX_SIDE for side in size):
+            name = entry_name(self.path, self.name, position)
+            raise DataError(f"{name}: segmentation.size must be [height, width] in whole pixels, got {size!r}")
+        self._known_sizes[size[0], size[1]] = (size[0], size[1])
+        return self._known_sizes[size[0], size[1]]
+
     def checked_box(self, position: int, box: Any) -> list[float]:
         """``box`` if it is four finite numbers."""
-        is_box = type(box) is list and len(box) == 4 and all(type(value) in (int, float) for value in box)
-        if not is_box or not all(map(math.isfinite, box)):
+        if type(box) is not list or len(box) != 4 or not all(map(_is_number, box)):
             name = entry_name(self.path, self.name, position)
             raise DataError(f"{name}: bbox must be four finite numbers [x, y, w, h], got {box!r}")
         return box
@@ -225,6 +228,10 @@ class TableBuilder:
         except DataError as error:
             name = entry_name(self.path, self.name, self._positions[row])
             raise DataError(f"{name}: segmentation: {error}") from error
+
+
+def _is_number(value: Any) -> bool:
+    return (type(value) is float or type(value) is int) and math.isfinite(value)
 
 
 def _is_compressed(segmentation: Any) -> bool:

@@ -17,7 +17,6 @@ from sam3.io.json_stream import iterate_object
 
 _LISTS = ("images", "annotations", "categories")
 _MAX_ID = 1 << 62
-_MIN_ID = -_MAX_ID
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "segm") -> GroundTru
 
 def whole_number(value: Any, path: str | Path, name: str, position: int, field: str) -> int:
     """``value`` if it is an id."""
-    if type(value) is not int or not _MIN_ID < value < _MAX_ID:
+    if type(value) is not int or not -_MAX_ID < value < _MAX_ID:
         raise DataError(f"{entry_name(path, name, position)}: {field} must be a whole number, got {value!r}")
     return value
 
@@ -103,18 +102,21 @@ class _Pairs:
         self.sizes = array("q")
 
     def add(self, position: int, entry: dict[str, Any]) -> None:
-        pair_id, flag = entry.get("id"), entry.get("is_instance_exhaustive")
-        height, width = entry.get("height", 0), entry.get("width", 0)
-        is_usual = type(pair_id) is type(height) is type(width) is int
-        if not is_usual or min(pair_id, height, width) <= _MIN_ID or max(pair_id, height, width) >= _MAX_ID:
+        get = entry.get
+        pair_id, flag, height, width = get("id"), get("is_instance_exhaustive"), get("height", 0), get("width", 0)
+        if not type(pair_id) is type(height) is type(width) is int:
             for field, value in (("id", pair_id), ("height", height), ("width", width)):
                 whole_number(value, self.path, "images", position, field)
-        if flag not in (0, 1):
+        if flag != 0 and flag != 1:
             name = entry_name(self.path, "images", position)
             raise DataError(f"{name}: is_instance_exhaustive must be 0 or 1, got {flag!r}")
-        self.ids.append(pair_id)
+        try:
+            self.ids.append(pair_id)
+            self.sizes.extend((height, width))
+        except OverflowError:
+            name = entry_name(self.path, "images", position)
+            raise DataError(f"{name}: id, height or width is too large") from None
         self.is_exhaustive.append(flag == 1)
-        self.sizes.extend((height, width))
 
     def finish(self, objects: InstanceTable, category_ids: np.ndarray) -> GroundTruth:
         pair_ids = np.array(self.ids, dtype=np.int64)

@@ -4,8 +4,10 @@ Source: spec/evaluation.md section 4.
 """
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +166,15 @@ def _check_annotation(entry: Any, images: _Index, iou_type: str) -> str | None:
 def _detections(records: Sequence[Any], name: str, images: _Index, categories: _Index, iou_type: str) -> Objects:
     """Detections of unknown categories are left out. If the first record has a box, boxes give all areas."""
     area_from_box = iou_type == "bbox" or bool(records and isinstance(records[0], Mapping) and records[0].get("bbox"))
-    _each(records, name, lambda record: _check_record(record, images, iou_type, needs_box=area_from_box))
-    records = [record for record in records if record["category_id"] in categories.position]
-    boxes = _boxes([record["bbox"] for record in records]) if area_from_box else None
+    try:
+        columns = _record_columns(records, images, categories, with_boxes=area_from_box)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        columns = None
+    if columns is None:  # something is wrong with one of them
+        _each(records, name, lambda record: _check_record(record, images, iou_type, needs_box=area_from_box))
+        raise DataError(f"{name}: the records cannot be read")
+    kept, places, kinds, scores, boxes = columns
+    records = records if kept.all() else [records[row] for row in np.flatnonzero(kept)]
     if iou_type == "bbox":
         shapes, areas = boxes, boxes[:, 2] * boxes[:, 3]
     else:
@@ -174,13 +182,38 @@ def _detections(records: Sequence[Any], name: str, images: _Index, categories: _
         shapes, areas = _masks(filled, records, images, name)
         areas = areas if boxes is None else boxes[:, 2] * boxes[:, 3]
     return Objects(
-        images=_positions(records, "image_id", images),
-        categories=_positions(records, "category_id", categories),
+        images=places,
+        categories=kinds,
         areas=areas,
         shapes=shapes,
         crowd=np.zeros(len(records), dtype=bool),
-        scores=np.array([record["score"] for record in records], dtype=np.float64),
+        scores=scores,
     )
+
+
+def _record_columns(
+    records: Sequence[Record], images: _Index, categories: _Index, *, with_boxes: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None] | None:
+    """Rows (N,) of known categories, and of these images, categories, scores and boxes; ``None`` = look closer."""
+    position, count = categories.position, len(records)
+    scores = [record["score"] for record in records]
+    if not set(map(type, scores)) <= {int, float}:
+        return None
+    places = np.fromiter((images.position[record["image_id"]] for record in records), dtype=np.int64, count=count)
+    kinds = np.fromiter((position.get(record["category_id"], -1) for record in records), dtype=np.int64, count=count)
+    numbers, boxes = np.array(scores, dtype=np.float64), None
+    kept = kinds >= 0
+    if with_boxes:
+        lists = [record["bbox"] for record in records]
+        if not set(map(len, lists)) <= {4}:
+            return None
+        boxes = np.array(array("d", chain.from_iterable(lists))).reshape(-1, 4)  # refuses text
+        boxes = boxes[kept] if np.isfinite(boxes).all() else None
+    elif not all(record["segmentation"] for record in records):
+        return None
+    if not np.isfinite(numbers).all() or (with_boxes and boxes is None):
+        return None
+    return kept, places[kept], kinds[kept], numbers[kept], boxes
 
 
 def _check_record(record: Any, images: _Index, iou_type: str, *, needs_box: bool) -> str | None:
@@ -249,15 +282,16 @@ def _masks(
                 raise DataError(f"{name}: segmentation of an object in image {entry['image_id']}: {error}") from error
         masks.append(segmentation)
     try:
-        sizes = np.array([mask["size"] for mask in masks], dtype=np.int64).reshape(-1, 2)
+        flat = array("q", chain.from_iterable(mask["size"] for mask in masks))  # refuses fractions and text
+        sizes = np.array(flat, dtype=np.int64).reshape(len(masks), 2)
         areas = rle.areas([mask["counts"].encode() for mask in masks], sizes[:, 0], sizes[:, 1])
     except DataError as error:
         raise DataError(f"{name}: segmentation of {error}") from error
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise DataError(f"{name}: a compressed mask lacks its size [height, width] in whole pixels") from None
     return masks, areas.astype(np.float64)
 
 
 def _is_plain(segmentation: Any) -> bool:
-    if not isinstance(segmentation, dict) or not isinstance(segmentation.get("counts"), str):
-        return False
-    size = segmentation.get("size")
-    return isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 <= side < 1 << 20 for side in size)
+    """A compressed mask as files have it; the sizes are looked at by :func:`_masks`."""
+    return type(segmentation) is dict and type(segmentation.get("counts")) is str

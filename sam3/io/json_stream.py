@@ -127,12 +127,14 @@ class _Text:
         cut = max(self._window.rfind(between, self._at) for between in ("}, {", "},{"))
         if cut < 0:
             return []
-        try:
-            entries = json.loads(f"[{self._window[self._at : cut + 1]}]")
-        except (ValueError, RecursionError):
-            return None
-        self._at = cut + 1
-        return entries
+        for end in (cut + 1, self._window.find("}]", self._at) + 1):  # the list may end before the cut
+            try:
+                entries = json.loads(f"[{self._window[self._at : end]}]")
+            except (ValueError, RecursionError):
+                continue
+            self._at = max(self._at, end)
+            return entries
+        return None
 
     def names(self) -> Iterator[str]:
         """Read an object: yields each name, the caller reads the value."""
