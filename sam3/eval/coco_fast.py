@@ -103,12 +103,12 @@ def _mask_overlaps(
     first = np.flatnonzero(np.diff(starts, prepend=-1) | np.diff(stops, prepend=-1))
     cells = np.stack([first, np.diff(first, append=len(found)), starts[first], (stops - starts)[first]], axis=1)
     cells = cells[cells[:, 3] > 0]
-    crowd = truth.crowd.astype(np.uint8)
+    crowd, rows = truth.crowd.tolist(), order.tolist()
     parts = [np.zeros(0)]
     for detection, detections, start, objects in cells.tolist():
-        rows = order[start : start + objects]
-        masks = [truth.shapes[row] for row in rows.tolist()]
-        part = coco_mask.iou(found.shapes[detection : detection + detections], masks, crowd[rows].tolist())
+        own = rows[start : start + objects]
+        masks, is_crowd = [truth.shapes[row] for row in own], [crowd[row] for row in own]
+        part = coco_mask.iou(found.shapes[detection : detection + detections], masks, is_crowd)
         parts.append(part.ravel(order="F"))  # object by object
     sizes = cells[:, 1] * cells[:, 3]
     detection, detections, start, _ = np.repeat(cells, sizes, axis=0).T
@@ -172,11 +172,12 @@ def _curves(data: CocoInput, found: Objects, ranks: np.ndarray, right: np.ndarra
     for category in np.flatnonzero(to_find.any(axis=0)).tolist():
         rows = np.arange(bounds[category], bounds[category + 1])
         rows = rows[np.argsort(-found.scores[rows], kind="stable")]
+        limits = [ranks[rows] < most for most in MAX_DETECTIONS]
         for area in np.flatnonzero(to_find[:, category]).tolist():
             number = int(to_find[area, category])
             hits, misses = right[area][:, rows], wrong[area][:, rows]
-            for limit, most in enumerate(MAX_DETECTIONS):
-                recall[:, category, area, limit] = np.count_nonzero(hits[:, ranks[rows] < most], axis=1) / number
+            for limit, within in enumerate(limits):
+                recall[:, category, area, limit] = hits[:, within].sum(axis=1) / number
             precision[:, :, category, area, -1] = _precision_at_recalls(hits, misses, number)
     return Curves(precision, recall)
 
