@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sam3.train.assembly import Datasets, Foundation, build_scheduled_optimizer
 from sam3.train.config_loading import LoadedConfig
@@ -77,9 +78,8 @@ def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
     config, datasets = loaded.run, foundation.datasets
     with torch.device("meta"):
         model = build_model(config.model, "meta", with_weights=False)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    rolling, export = checkpoint_sizes(config.trainer, trainable, total)
+    trainable, frozen = count_parameters(model)
+    rolling, export = checkpoint_sizes(config.trainer, trainable, trainable + frozen)
     return Plan(
         source=loaded.source,
         notes=loaded.notes,
@@ -95,13 +95,20 @@ def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
         accumulation=config.trainer.gradient_accumulation_steps,
         resolution=config.model.resolution,
         trainable=trainable,
-        frozen=total - trainable,
+        frozen=frozen,
         groups=len(build_scheduled_optimizer(model, config.optim).groups),
         rolling_bytes=rolling,
         export_bytes=export,
         exports=count_exports(config.trainer.checkpoint, config.trainer.max_epochs) + (datasets.val is not None),
         folder=Path(config.launcher.experiment_log_dir),
     )
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(trainable, frozen) parameters."""
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trainable, total - trainable
 
 
 def checkpoint_sizes(settings: TrainerConfig, trainable: int, total: int) -> tuple[int, int]:
