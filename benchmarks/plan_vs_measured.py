@@ -34,7 +34,6 @@ MID = [
     "text: {width: 128, num_layers: 4, context_length: 32}, detector: {d_model: 96, num_heads: 4, dropout: 0.1, "
     "dim_feedforward: 384, encoder_layers: 3, decoder_layers: 3, num_queries: 50}}",
 ]
-FROZEN = ["model.freeze=['backbone.language_backbone.*']"]
 CHECKPOINTED = ["model.activation_checkpointing=true"]
 
 
@@ -52,14 +51,18 @@ SETTINGS = {
     "tiny/full": Setting(TINY),
     "tiny/batch 8": Setting(TINY, images=8),
     "tiny/resolution 224": Setting([*TINY, "scratch.resolution=224"]),
-    "tiny/frozen text": Setting([*TINY, *FROZEN], images=4),
+    "tiny/frozen text": Setting([*TINY, "tune=frozen_text"], images=4),
+    "tiny/lora": Setting([*TINY, "tune=lora"]),
     "tiny/checkpointed": Setting([*TINY, *CHECKPOINTED], images=8),
     "tiny/8 phrases": Setting(TINY, phrases=8, objects=8),
     "tiny/20 objects": Setting(TINY, objects=20),
     "mid/full": Setting(MID),
     "mid/batch 4": Setting(MID, images=4),
     "mid/resolution 336": Setting([*MID, "scratch.resolution=336"]),
-    "mid/frozen text": Setting([*MID, *FROZEN]),
+    "mid/frozen text": Setting([*MID, "tune=frozen_text"]),
+    "mid/lora": Setting([*MID, "tune=lora"]),
+    "mid/decoder": Setting([*MID, "tune=decoder"]),
+    "mid/average": Setting([*MID, "trainer.ema.decay=0.99"]),
     "mid/checkpointed": Setting([*MID, *CHECKPOINTED], images=4),
     "mid/in 4 parts": Setting([*MID, "scratch.gradient_accumulation_steps=4"], images=4),
     "mid/sampled masks": Setting([*MID, "loss=box_mask_sampled"], objects=20),
