@@ -62,7 +62,7 @@ SETTINGS = {
     "mid/frozen text": Setting([*MID, "tune=frozen_text"]),
     "mid/lora": Setting([*MID, "tune=lora"]),
     "mid/decoder": Setting([*MID, "tune=decoder"]),
-    "mid/average": Setting([*MID, "trainer.ema.decay=0.99"]),
+    "mid/average": Setting([*MID, "trainer.ema={decay: 0.99}"]),
     "mid/checkpointed": Setting([*MID, *CHECKPOINTED], images=4),
     "mid/in 4 parts": Setting([*MID, "scratch.gradient_accumulation_steps=4"], images=4),
     "mid/sampled masks": Setting([*MID, "loss=box_mask_sampled"], objects=20),
