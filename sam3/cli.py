@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "export": Subcommand("sam3.export.export_command", "base and adapter -> one weight file"),
     "compress": Subcommand("sam3.export.command", "training checkpoint -> small weight file"),
     "doctor": Subcommand("sam3.planning.doctor.command", "examine a data set before training"),
+    "plan": Subcommand("sam3.planning.plan.command", "say what a training run will take, and what fits a card"),
     "report": Subcommand("sam3.report.command", "training run -> one HTML file to look at"),
 }
 

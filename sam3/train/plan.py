@@ -64,8 +64,8 @@ class Plan:
             + (f" in {self.accumulation} parts" if self.accumulation > 1 else ""),
             f"input           {self.resolution} x {self.resolution} pixels",
             f"parameters      {self.trainable:,} trainable in {self.groups} groups, {self.frozen:,} frozen",
-            f"checkpoints     {self.folder / 'checkpoints'}: last.pt {_size(self.rolling_bytes)}, {self.exports} "
-            f"exports of {_size(self.export_bytes)}; at most {_size(self.disk_bytes)} on disk",
+            f"checkpoints     {self.folder / 'checkpoints'}: last.pt {size_text(self.rolling_bytes)}, {self.exports} "
+            f"exports of {size_text(self.export_bytes)}; at most {size_text(self.disk_bytes)} on disk",
             f"logs            {self.folder / 'logs'}",
             f"curves          {self.folder / 'tensorboard'}",
             f"predictions     {self.folder / 'dumps' / 'val'}",
@@ -85,7 +85,7 @@ def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
         notes=loaded.notes,
         mode=config.trainer.mode,
         device=str(foundation.device),
-        precision=_precision(foundation.precision.dtype),
+        precision=precision_text(foundation.precision.dtype),
         begins_with=_beginning(foundation.start, config),
         classes=list(datasets.categories.values()),
         **_data_sizes(datasets),
@@ -133,7 +133,8 @@ def _data_sizes(datasets: Datasets) -> dict[str, int]:
     return sizes
 
 
-def _precision(dtype: torch.dtype | None) -> str:
+def precision_text(dtype: torch.dtype | None) -> str:
+    """Of a step, for people; None = no autocast."""
     return "float32" if dtype is None else f"mixed {str(dtype).removeprefix('torch.')}"
 
 
@@ -146,5 +147,6 @@ def _beginning(start: Start, config: RunConfig) -> str:
     return "the released weights (download)" if released else "random weights"
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Bytes, for people."""
     return f"{count / GIGABYTE:.2f} GiB" if count >= GIGABYTE else f"{count / 2**20:.1f} MiB"

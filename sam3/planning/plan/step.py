@@ -49,6 +49,10 @@ class Estimate:
         return max(self.resting + self.trace.peak, self.optimizer_peak)
 
     @property
+    def is_optimizer_the_peak(self) -> bool:
+        return self.optimizer_peak > self.resting + self.trace.peak
+
+    @property
     def optimizer_peak(self) -> int:
         """While AdamW changes the weights: on a GPU all at a time, with one temporary as large as all gradients;
         elsewhere one parameter after the other, with two as large as it."""
