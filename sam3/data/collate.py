@@ -54,6 +54,17 @@ def _result_id(sample: Sample, query: Query) -> int:
     return sample.image_id if query.pair_id is None else query.pair_id
 
 
+def split_prompts(batch: Batch, limit: int) -> list[Batch]:
+    """Parts of at most ``limit`` prompts each, as equal as possible, in order; every part has all images."""
+    if limit < 1:
+        raise ValueError(f"a part holds at least 1 prompt, got {limit}")
+    parts = max(1, -(-batch.num_prompts // limit))
+    if parts == 1:
+        return [batch]
+    rows = torch.arange(batch.num_prompts, device=batch.image_index.device)
+    return [_some_prompts(batch, part) for part in rows.tensor_split(parts)]
+
+
 def _check_images(samples: Sequence[Sample]) -> None:
     if not samples:
         raise DataError("a batch needs at least one sample, got none")
@@ -122,21 +133,32 @@ def _masks(samples: Sequence[Sample]) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _part(batch: Batch, index: int, parts: int) -> Batch:
-    rows = torch.nonzero(batch.image_index % parts == index).flatten()
+    """The images ``index::parts`` with their prompts."""
+    part = _some_prompts(batch, torch.nonzero(batch.image_index % parts == index).flatten())
+    return replace(
+        part,
+        images=batch.images[index::parts],
+        image_index=part.image_index // parts,
+        origin=replace(part.origin, file_names=batch.origin.file_names[index::parts]),
+    )
+
+
+def _some_prompts(batch: Batch, rows: Tensor) -> Batch:
+    """The prompts ``rows``, in ascending order, with all images."""
     phrases, phrase_index = _unique([batch.phrases[i] for i in batch.phrase_index[rows].tolist()])
     origin = batch.origin
-    return Batch(
-        images=batch.images[index::parts],
+    return replace(
+        batch,
         phrases=phrases,
-        image_index=batch.image_index[rows] // parts,
+        image_index=batch.image_index[rows],
         phrase_index=phrase_index.to(rows.device),
         prompt=_prompt_rows(batch.prompt, rows),
         targets=_target_rows(batch.targets, rows),
-        origin=BatchOrigin(
+        origin=replace(
+            origin,
             image_ids=origin.image_ids[rows],
             category_ids=origin.category_ids[rows],
             original_sizes=origin.original_sizes[rows],
-            file_names=origin.file_names[index::parts],
         ),
     )
 
@@ -160,7 +182,7 @@ def _target_rows(targets: Targets, rows: Tensor) -> Targets:
     num_boxes = targets.num_boxes[rows]
     longest = int(num_boxes.max())
     prompt_of_object = torch.repeat_interleave(targets.num_boxes)
-    objects = torch.isin(prompt_of_object, rows)
+    objects = _as_slice(torch.isin(prompt_of_object, rows).nonzero().flatten())
     return Targets(
         num_boxes=num_boxes,
         boxes=targets.boxes[objects],
@@ -172,3 +194,11 @@ def _target_rows(targets: Targets, rows: Tensor) -> Targets:
         mask_is_valid=None if targets.mask_is_valid is None else targets.mask_is_valid[objects],
         semantic_masks=None if targets.semantic_masks is None else targets.semantic_masks[rows],
     )
+
+
+def _as_slice(rows: Tensor) -> Tensor | slice:
+    """Neighbouring rows as a slice, which selects without a copy; masks are large."""
+    if len(rows) == 0:
+        return slice(0, 0)
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows

@@ -11,6 +11,7 @@ from sam3.errors import ConfigError
 from sam3.io.files import remove_partial_files, write_json, write_text
 from sam3.train import distributed
 from sam3.train.assembly import Foundation, build_trainer, lay_foundation
+from sam3.train.batch_size import with_batch_size
 from sam3.train.benchmark import describe_benchmark, run_benchmark
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.local_processes import run_processes
@@ -35,6 +36,7 @@ def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
     Raises:
         ConfigError: several machines without torchrun or SLURM.
     """
+    loaded = with_batch_size(loaded)
     config = loaded.run
     if dry_run:
         is_benchmark = config.data.benchmark is not None

@@ -13,6 +13,8 @@ from omegaconf import MISSING
 
 from sam3.errors import ConfigError
 
+AUTO = "auto"
+
 
 @dataclass
 class PathsConfig:
@@ -41,7 +43,7 @@ class ScratchConfig:
     enable_segmentation: bool = True  # predict masks, not only boxes
     resolution: int = MISSING  # side of the square input, pixels; rounded up to a multiple of the patch
     max_epochs: int = 50
-    train_batch_size: int = 2  # images a step
+    train_batch_size: int | str = 2  # images a step; auto = as many as fit into the device
     val_batch_size: int = 1
     num_train_workers: int = 4  # loader processes; 0 = load in the training process
     num_val_workers: int = 2
@@ -65,7 +67,11 @@ class ScratchConfig:
     use_presence_eval: bool = True  # multiply scores with the presence of the phrase in validation
 
     def __post_init__(self) -> None:
-        _positive("scratch", self, ("max_epochs", "train_batch_size", "val_batch_size"))
+        _positive("scratch", self, ("max_epochs", "val_batch_size"))
+        if self.train_batch_size != AUTO:
+            if isinstance(self.train_batch_size, str):
+                raise ConfigError(f"scratch.train_batch_size is {self.train_batch_size!r}; give a number or {AUTO}")
+            _positive("scratch", self, ("train_batch_size",))
         _not_negative("scratch", self, ("num_train_workers", "num_val_workers"))
         if self.augmentation_variants is not None:
             _positive("scratch", self, ("augmentation_variants",))
@@ -126,7 +132,7 @@ class SplitConfig:
     """One half of the data: a dataset and how it is loaded."""
 
     dataset: Any = MISSING  # _target_ node
-    batch_size: int = 1
+    batch_size: int | str = 1
     num_workers: int = 0
     shuffle: bool = False
     drop_last: bool = False
@@ -308,6 +314,9 @@ class TrainerConfig:
     allow_tf32: bool = False  # faster float32 products on CUDA, less exact
     deterministic: bool = False  # refuse operations that differ between runs
     gradient_accumulation_steps: int = 1
+    prompts_per_pass: int | None = (
+        8  # phrases of an image worked on at once; more take several passes; null = all at once
+    )
     nonfinite_limit: int = 10  # steps in a row that may be skipped for a loss that is not finite
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     nonfinite_dumps: int = 5  # batches of such steps that each process keeps in dumps/nonfinite; 0 = none
@@ -325,6 +334,8 @@ class TrainerConfig:
         if self.drift_limit is not None and not 0 < self.drift_limit <= 1:
             raise ConfigError(f"trainer.drift_limit is {self.drift_limit}; expected null or a number in (0, 1]")
         _positive("trainer", self, ("max_epochs", "val_epoch_freq", "gradient_accumulation_steps", "nonfinite_limit"))
+        if self.prompts_per_pass is not None:
+            _positive("trainer", self, ("prompts_per_pass",))
         _not_negative("trainer", self, ("nonfinite_dumps",))
         if self.early_stopping is not None and self.mode == "train_only":
             raise ConfigError("trainer.early_stopping needs validations, and trainer.mode=train_only has none")

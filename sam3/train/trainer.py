@@ -23,9 +23,11 @@ from sam3.train.checkpointing import BEST, Checkpointer, RunState
 from sam3.train.early_stopping import EarlyStopping
 from sam3.train.finite_guard import FiniteGuard, NotFiniteError
 from sam3.train.losses.criterion import Losses
+from sam3.train.losses.normalization import Share
 from sam3.train.matcher import NonFiniteCostError
 from sam3.train.optim.optimizer import ScheduledOptimizer, clip_gradients
 from sam3.train.progress import Progress
+from sam3.train.prompt_passes import losses_in_passes
 from sam3.train.run_log import RunLog
 from sam3.train.schema import GradientClipConfig, TrainerConfig
 from sam3.train.stop_signals import StoppedBySignal, StopSignals
@@ -194,7 +196,13 @@ class Trainer:
         """Losses of one micro-batch; None when those of this or any other process are not finite."""
         try:
             with self.precision.autocast():
-                losses = self.criterion(self.model(part), part.targets)
+                losses = losses_in_passes(
+                    self.model,
+                    self.criterion,
+                    part,
+                    Share.whole(part.targets),
+                    prompts_per_pass=self.settings.prompts_per_pass,
+                )
         except NonFiniteCostError as error:
             self.guard.report(str(error), part)
             losses = None

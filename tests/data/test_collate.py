@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam3.data.collate import collate, split_batch
+from sam3.data.collate import collate, split_batch, split_prompts
 from sam3.data.samples import Query
 from sam3.data.transforms.geometric import Normalize
 from sam3.errors import DataError
@@ -131,3 +131,22 @@ def test_what_cannot_be_collated():
         collate([_sample([]), _sample([], size=(30, 20))])
     with pytest.raises(ValueError, match="at least 1 part"):
         split_batch(collate([_sample([])]), 0)
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [1] * 6), (2, [2] * 3), (4, [3, 3]), (5, [3, 3]), (6, [6]), (9, [6])])
+def test_prompts_are_split_evenly_and_keep_all_images(samples, limit, sizes):
+    batch = collate(samples)
+    parts = split_prompts(batch, limit)
+    assert [part.num_prompts for part in parts] == sizes
+    assert all(part.images is batch.images for part in parts)
+    assert torch.cat([part.image_index for part in parts]).tolist() == batch.image_index.tolist()
+    asked = [part.phrases[i] for part in parts for i in part.phrase_index.tolist()]
+    assert asked == [batch.phrases[i] for i in batch.phrase_index.tolist()]
+    assert torch.equal(torch.cat([part.targets.boxes for part in parts]), batch.targets.boxes)
+    assert torch.equal(torch.cat([part.targets.num_boxes for part in parts]), batch.targets.num_boxes)
+    assert all(part.targets.boxes_padded.shape[1] == max(part.targets.num_boxes.tolist()) for part in parts)
+    assert torch.equal(torch.cat([part.origin.category_ids for part in parts]), batch.origin.category_ids)
+    own = batch.targets.masks.untyped_storage().data_ptr()
+    assert all(part.targets.masks.untyped_storage().data_ptr() == own for part in parts if len(part.targets.boxes))
+    with pytest.raises(ValueError, match="at least 1 prompt"):
+        split_prompts(batch, 0)

@@ -1,8 +1,8 @@
 """The detector: an image, a phrase, perhaps example boxes in; every matching object out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from sam3.model.text.phrase_cache import PhraseCache
 from sam3.model.text.tokenizer import Tokenizer, resolve_bpe_path
 from sam3.ops.boxes import box_cxcywh_to_xyxy
 from sam3.structures import Batch, DetectorOutput, GeometricPrompt, ImageFeatures, QueryPredictions, TextFeatures
+
+_T = TypeVar("_T")
 
 
 class Sam3Image(nn.Module):
@@ -76,10 +78,21 @@ class Sam3Image(nn.Module):
             keep_frozen_parts_in_eval_mode(self)
         return self
 
-    def forward(self, batch: Batch) -> DetectorOutput:
-        """Detect in a collated batch; in training mode with one-to-many queries and every decoder layer."""
+    def forward(self, batch: Batch, work: Callable[[ImageFeatures], _T] | None = None) -> DetectorOutput | _T:
+        """Detect in a collated batch; in training mode with one-to-many queries and every decoder layer.
+
+        Args:
+            work: called with the image features instead; its result is returned. So the prompts of a batch can be
+                worked off in parts (:meth:`ground_batch`) within one forward pass, where engines that shard the
+                weights have them at hand.
+        """
+        features = self.encode_image(batch.images)
+        return self.ground_batch(features, batch) if work is None else work(features)
+
+    def ground_batch(self, image: ImageFeatures, batch: Batch) -> DetectorOutput:
+        """Find what the prompts of ``batch`` ask for; its images are encoded already."""
         return self.ground(
-            self.encode_image(batch.images),
+            image,
             self.encode_text(batch.phrases),
             image_index=batch.image_index,
             phrase_index=batch.phrase_index,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sam3.errors import ConfigError
 from sam3.structures import DetectorOutput, QueryPredictions, Targets
-from sam3.train import distributed
+from sam3.train.losses.normalization import Share
 from sam3.train.losses.semantic import SemanticLoss
 from sam3.train.losses.terms import LossTerm, weighted_sum
 from sam3.train.matcher import HungarianMatcher, Matches, OneToManyMatcher
@@ -35,6 +35,11 @@ class Losses:
 
     total: Tensor
     parts: dict[str, Tensor]
+
+    def here(self, share: Share) -> dict[str, Tensor]:
+        """``loss`` and the parts as this process's summands of those of the whole batch."""
+        summands = {name: value * share.fraction for name, value in self.parts.items()}
+        return {"loss": self.total.detach() / share.processes, **summands}
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,8 @@ class Criterion(nn.Module):
         o2m_weight: Weight of the one-to-many queries.
         o2m_matcher_on_aux: Let ``o2m_matcher`` also assign on intermediate layers.
         scale_by_prompts: Multiply the total by sqrt(P).
-        normalization: The number of objects that sums are divided by, at least 1: the mean over all
-            processes (``global``), this process's own (``local``), or 1 (``none``).
+        normalization: The number of objects that sums are divided by, at least 1: that of all processes
+            (``global``), this process's own (``local``), or 1 (``none``); see ``normalization.py``.
         semantic: Loss of the semantic map, if any.
     """
 
@@ -89,14 +94,15 @@ class Criterion(nn.Module):
         self.normalization = normalization
         self.semantic = semantic
 
-    def forward(self, output: DetectorOutput, targets: Targets) -> Losses:
-        """Loss of one batch.
+    def forward(self, output: DetectorOutput, targets: Targets, share: Share | None = None) -> Losses:
+        """Loss of one batch, or of the share of it that is here.
 
         Raises:
             NonFiniteCostError: The network's predictions are NaN or infinite.
         """
+        share = share or Share.whole(targets)
         with torch.autocast(targets.boxes.device.type, enabled=False):
-            num_boxes = self._num_boxes(targets)
+            num_boxes = self._num_boxes(targets, share)
             branches = self._branches(output)
             total, parts = output.one_to_one.logits.new_zeros((), dtype=torch.float32), {}
             for branch, matches in zip(branches, self._match(branches, targets), strict=True):
@@ -109,19 +115,17 @@ class Criterion(nn.Module):
                 components = self._semantic(self.semantic, output, targets)
                 total = total + weighted_sum(components, self.semantic.weights)
                 parts |= {name: value.detach() for name, value in components.items()}
-            return Losses(total * self._scale(targets), parts)
+            root = math.sqrt(share.prompts) if self.scale_by_prompts else 1.0
+            return Losses(total * (root * share.factor), parts)
 
-    def _scale(self, targets: Targets) -> float:
-        return math.sqrt(len(targets)) if self.scale_by_prompts else 1.0
-
-    def _num_boxes(self, targets: Targets) -> Tensor:
-        """What sums over objects are divided by, a scalar of at least 1."""
-        if self.normalization == "none":
-            return torch.ones((), device=targets.boxes.device)
-        count = torch.full((), float(len(targets.boxes)), device=targets.boxes.device)
-        if self.normalization == "global":
-            count = distributed.mean(count)
-        return count.clamp(min=1)
+    def _num_boxes(self, targets: Targets, share: Share) -> Tensor:
+        """What sums over objects are divided by, a scalar."""
+        counts = {
+            "global": share.of_objects(share.objects),
+            "local": share.of_own_objects(len(targets.boxes)),
+            "none": share.of_objects(1),
+        }
+        return torch.full((), float(counts[self.normalization]), device=targets.boxes.device)
 
     def _branches(self, output: DetectorOutput) -> list[_Branch]:
         """One-to-one and one-to-many queries of the last layer, then of each intermediate one."""
