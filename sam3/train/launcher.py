@@ -44,7 +44,9 @@ def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
     elif distributed.is_started_by_others():
         run_rank(loaded)
     elif config.submitit.use_cluster:
-        raise ConfigError("submitit.use_cluster: SLURM is not supported yet; set submitit.use_cluster=false")
+        from sam3.train.slurm import submit  # whose tasks come back to this module
+
+        submit(loaded)
     elif config.launcher.num_nodes > 1:
         raise ConfigError(
             f"launcher.num_nodes is {config.launcher.num_nodes}, but this command starts processes on its own machine "

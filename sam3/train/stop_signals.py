@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
+
 from sam3.data.worker_signals import STOP_SIGNALS
+from sam3.train import distributed
 
 
 class StoppedBySignal(SystemExit):
@@ -25,12 +28,12 @@ class StoppedBySignal(SystemExit):
 class StopSignals:
     """Remembers, while its ``with`` block runs, that the process was asked to end.
 
-    Whoever works in steps looks at ``received`` after each of them; within :meth:`leaving_at_once` the signal
+    Whoever works in steps asks :meth:`agreed` after each of them; within :meth:`leaving_at_once` the signal
     raises :class:`StoppedBySignal` where it arrives.
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None  # the first one; later ones change nothing
+        self._arrived: set[signal.Signals] = set()
         self._at_once = False
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -43,6 +46,18 @@ class StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._previous = {}
+
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal that this process received. SIGUSR1 and SIGUSR2 count more than SIGTERM: what clusters send
+        them for, continuing elsewhere, is still to be done by somebody."""
+        return next((number for number in reversed(STOP_SIGNALS) if number in self._arrived), None)
+
+    def agreed(self) -> signal.Signals | None:
+        """The signal that any process received; all call this together and get the same answer."""
+        here = self.received
+        count = distributed.total(torch.tensor([float(number == here) for number in STOP_SIGNALS]))
+        return next((number for number, some in reversed(list(zip(STOP_SIGNALS, count, strict=True))) if some), None)
 
     @contextmanager
     def leaving_at_once(self) -> Iterator[None]:
@@ -64,7 +79,6 @@ class StopSignals:
             self._at_once = False
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        if self.received is None:
-            self.received = signal.Signals(number)
+        self._arrived.add(signal.Signals(number))
         if self._at_once:
             raise StoppedBySignal(self.received)

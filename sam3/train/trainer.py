@@ -231,14 +231,13 @@ class Trainer:
             progress.nonfinite_in_a_row = 0
             self.checkpointer.save_last(self.state)  # skipped steps changed nothing: the weights are good
             raise
-        if distributed.any_true(self.stop.received is not None):
-            self._leave()
+        if (received := self.stop.agreed()) is not None:
+            self._leave(received)
         if self.checkpointer.is_due_after_step(progress) and progress.step_in_epoch < len(self.train_loader):
             self.checkpointer.save_last(self.state)
 
-    def _leave(self) -> NoReturn:
+    def _leave(self, received: signal.Signals) -> NoReturn:
         """Save in the middle of an epoch and end, in all processes: one of them was asked to."""
-        received = self.stop.received or signal.SIGTERM
         _log.warning("received %s: saving before leaving", received.name)
         self.checkpointer.save_last(self.state)
         distributed.barrier()  # whoever starts the processes gives the others little time once one has left

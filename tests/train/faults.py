@@ -2,11 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+from sam3.train import distributed
 from sam3.train.callbacks import Callback
 
 
@@ -47,6 +50,32 @@ class SignalAtStep(Callback):
     def on_step_end(self, trainer, result) -> None:
         if trainer.progress.steps == self.step:
             (os.killpg if self.group else os.kill)(os.getpgid(0) if self.group else os.getpid(), self.number)
+
+
+class FailInRank(Callback):
+    """An error of ours in one process, after a step of the run."""
+
+    def __init__(self, step: int, rank: int) -> None:
+        self.step, self.rank = step, rank
+
+    def on_step_end(self, trainer, result) -> None:
+        if (trainer.progress.steps, distributed.rank()) == (self.step, self.rank):
+            raise RuntimeError(f"fault of process {self.rank}")
+
+
+class HoldAtStep(Callback):
+    """Waits after a step until the process is asked to end; only once, as the file ``marker`` remembers."""
+
+    def __init__(self, step: int, marker: str) -> None:
+        self.step, self.marker = step, Path(f"{marker}_{distributed.rank()}")
+
+    def on_step_end(self, trainer, result) -> None:
+        if trainer.progress.steps != self.step or self.marker.exists():
+            return
+        self.marker.touch()
+        end = time.monotonic() + 120
+        while trainer.stop.received is None and time.monotonic() < end:
+            time.sleep(0.05)
 
 
 class Stop(Callback):
