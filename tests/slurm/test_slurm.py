@@ -43,6 +43,11 @@ def wait_until(condition, what, seconds=240):
         time.sleep(0.3)
 
 
+def start_soon(cluster, job_id):
+    wait_until(lambda: cluster.job(job_id)["JobState"] == "PENDING", "the requeue")
+    cluster.start_soon(job_id)
+
+
 def wait_for_end(cluster, job_id, out):
     def is_over():
         return cluster.job(job_id)["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
@@ -75,6 +80,7 @@ def test_a_requeued_job_ends_with_the_weights_of_an_uninterrupted_one(cluster, o
     job_id = submit(cluster, one_class, out, f"launcher.gpus_per_node={PROCESSES}", hold(tmp_path))
     wait_until((tmp_path / "held_0").exists, "the middle of an epoch")
     cluster.run("scontrol", "requeue", job_id)
+    start_soon(cluster, job_id)
     wait_for_end(cluster, job_id, out)
     assert cluster.job(job_id)["Restarts"] == "1"
     text = (out / "logs/log.txt").read_text()
@@ -89,7 +95,7 @@ def test_a_job_at_its_time_limit_requeues_itself(cluster, one_class, uninterrupt
     job_id = submit(cluster, one_class, out, f"launcher.gpus_per_node={PROCESSES}", hold(tmp_path))
     wait_until((tmp_path / "held_1").exists, "the middle of an epoch")
     cluster.run("scancel", "--signal=USR2", job_id)
-    wait_until(lambda: cluster.job(job_id).get("Restarts") == "1", "the requeue")
+    start_soon(cluster, job_id)
     wait_for_end(cluster, job_id, out)
     assert "stopped by SIGUSR2" in (out / "logs/log.txt").read_text()
     assert_equal_weights(uninterrupted, weights(out / "checkpoints" / LAST))
