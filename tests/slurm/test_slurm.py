@@ -15,8 +15,10 @@ from tests.train.micro import SINGLE, assert_equal_weights, overrides, train, we
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
-SETTINGS = ["launcher=slurm", "submitit.cpus_per_task=1", "scratch.max_epochs=2"]
 PROCESSES = 2
+RUN = ["scratch.max_epochs=2", "scratch.train_batch_size=1"]  # two processes, six images: three steps an epoch
+HELD = 4  # steps before the run is disturbed: in the middle of the second epoch
+SETTINGS = [*RUN, "launcher=slurm", "submitit.cpus_per_task=1"]
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +71,6 @@ def uninterrupted(cluster, one_class, tmp_path_factory):
 def hold(tmp_path):
     """Waits after the first step of the second epoch, the first time only."""
     return f"trainer.callbacks=[{{_target_: tests.train.faults.HoldAtStep, step: {HELD}, marker: {tmp_path / 'held'}}}]"
-
-
-# Two processes share three batches of two images: two steps an epoch.
-HELD = 3
 
 
 def test_a_requeued_job_ends_with_the_weights_of_an_uninterrupted_one(cluster, one_class, uninterrupted, tmp_path):
@@ -137,5 +135,5 @@ def test_a_refused_job_is_explained(cluster, one_class, tmp_path):
 
 
 def test_the_same_command_trains_alike_without_slurm(one_class, tmp_path, uninterrupted):
-    out = train(one_class, tmp_path, "scratch.max_epochs=2", f"launcher.gpus_per_node={PROCESSES}")
+    out = train(one_class, tmp_path, *RUN, f"launcher.gpus_per_node={PROCESSES}")
     assert_equal_weights(uninterrupted, weights(out / "checkpoints" / LAST))
