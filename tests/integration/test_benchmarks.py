@@ -31,3 +31,18 @@ def test_benchmark_runs(arguments, expected, repository):
     )
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+
+
+def test_video_evaluation_benchmarks_run(repository, tmp_path):
+    folder, environment = tmp_path / "data", os.environ | {"PYTHONPATH": str(repository)}
+
+    def run(script, *arguments):
+        command = [sys.executable, str(repository / "benchmarks" / "eval" / script), str(folder), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("video_data.py", "--videos", "2", "--frames", "4", "--objects", "3", "--categories", "50")
+    assert float(run("video.py", "--case", "pHOTA, boxes and masks")) > 0
+    assert float(run("video.py", "--case", "TETA, masks", "--bound")) > 0
+    assert "peak" in run("video_memory.py")
