@@ -38,7 +38,8 @@ class ConceptMeter:
     @property
     def is_defined(self) -> bool:
         """Whether cgF1 can say anything: both positive and negative pairs are asked."""
-        return judge_concepts(self.truth, [], self.asked).is_defined
+        is_positive = [key in self.truth.objects for key in self.asked if key not in self.truth.unclear]
+        return any(is_positive) and not all(is_positive)
 
     def measure(self, records: Sequence[Record]) -> ConceptResult:
         """The numbers; writes the files."""

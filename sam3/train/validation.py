@@ -106,7 +106,7 @@ class Validator:
     """Runs the model over the validation data.
 
     Args:
-        loader: its dataset has ``ann_file`` and ``records``.
+        loader: its dataset is an :class:`~sam3.data.image_dataset.ImageDataset`.
         settings: how predictions are made.
         folder: where the prediction files go.
         criterion: to log losses, too; ``None`` = no losses.
