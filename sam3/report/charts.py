@@ -151,10 +151,12 @@ def _thinned(points: list[tuple[float, float | None]]) -> list[tuple[float, floa
 
 
 def _widened(low: float, high: float, log: bool = False) -> tuple[float, float]:
-    """Room around a single value."""
+    """Room around a single value; what is never negative starts at 0."""
     if high > low:
         return low, high
-    return (low / 2, low * 2) if log else (low - (abs(low) / 2 or 0.5), low + (abs(low) / 2 or 0.5))
+    if log:
+        return low / 2, low * 2
+    return (0.0, 2 * low or 1.0) if low >= 0 else (1.5 * low, 0.5 * low)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
