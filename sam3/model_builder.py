@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sam3.config import ModelConfig, resolve_config, sam3
+from sam3.config import ModelConfig, TrackerConfig, resolve_config, sam3
 from sam3.errors import ConfigError
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.initialization import initialize_weights
+from sam3.model.interactive_predictor import InteractivePredictor
 from sam3.model.layers.layer_list import set_activation_checkpointing
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def build_sam3_image_model(
         eval_mode: ``False`` leaves the model in training mode.
         bpe_path: vocabulary file; left out, the packaged one.
         enable_segmentation: ``False`` leaves out masks.
-        enable_inst_interactivity: also build the second pyramid, which the tracker and the click model read.
-            The click model itself is not part of this version.
+        enable_inst_interactivity: also build the second pyramid and the click model
+            (:meth:`~sam3.model.interactive_predictor.InteractivePredictor.predict_inst`).
         resolution: side of the input in pixels, rounded up to a multiple of the patch; left out, the config's.
         compile: ``torch.compile`` the trunk and the pixel decoder.
         config: a preset's name or a :class:`ModelConfig`. A checkpoint that carries its own model
@@ -73,6 +74,8 @@ def build_sam3_image_model(
     )
     with torch.device("meta"):
         model = Sam3Image(model_config, bpe_path=bpe_path)
+        if enable_inst_interactivity:
+            model.inst_interactive_predictor = InteractivePredictor(_tracker_config(model_config, checkpoint))
     model.to_empty(device=target)
     if checkpoint is None:
         initialize_weights(model)
@@ -85,6 +88,12 @@ def build_sam3_image_model(
     if compile:
         _compile(model)
     return model
+
+
+def _tracker_config(config: ModelConfig, checkpoint: "Checkpoint | None") -> TrackerConfig:
+    """Single images remember nothing; the quality head of SAM 3.1 has no sigmoid (spec/sam31.md)."""
+    is_31 = checkpoint is not None and checkpoint.layout == "sam3.1"
+    return replace(config.tracker_config(), use_memory_selection=False, iou_sigmoid=not is_31)
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:

@@ -25,6 +25,9 @@ def released(**options: object) -> Sam3Image:
         return build_sam3_image_model(load_from_HF=False, device="meta", **options)
 
 
+CLICKS = "inst_interactive_predictor.model."
+
+
 def digest(model: Sam3Image) -> str:
     lines = sorted(f"{name} {list(value.shape)}" for name, value in model.state_dict().items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -39,19 +42,21 @@ def test_released_keys_and_shapes() -> None:
     assert digest(model) == RELEASED_DIGEST
 
 
-def test_second_neck() -> None:
+def test_second_neck_and_click_model() -> None:
     plain, with_neck = released().state_dict(), released(enable_inst_interactivity=True).state_dict()
     more = {name: value for name, value in with_neck.items() if name not in plain}
-    assert len(more) == 22
-    assert all(name.startswith("backbone.vision_backbone.sam2_convs.") for name in more)
-    assert sum(value.numel() for value in more.values()) == SECOND_NECK_PARAMETERS
+    clicks = {name for name in more if name.startswith(CLICKS)}
+    neck = {name for name in more if name.startswith("backbone.vision_backbone.sam2_convs.")}
+    assert (len(more), len(clicks), len(neck)) == (331, 309, 22)
+    assert sum(more[name].numel() for name in neck) == SECOND_NECK_PARAMETERS
+    assert sum(more[name].numel() for name in clicks) == 11_743_362 + 256  # the Fourier matrix is a buffer
 
 
 def test_equals_the_manifest(shared: Path) -> None:
     manifest = json.loads((shared / "spec" / "manifest_image_model.json").read_text())["tensors"]
     wanted = {name: tuple(entry["shape"]) for name, entry in manifest.items() if not name.endswith("freqs_cis")}
     found = {name: tuple(value.shape) for name, value in released(enable_inst_interactivity=True).state_dict().items()}
-    assert found == wanted
+    assert {name: shape for name, shape in found.items() if not name.startswith(CLICKS)} == wanted
 
 
 def test_rotary_tables_are_those_of_the_manifest(shared: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sam3.errors import CheckpointError
 from sam3.io.checkpoint_files import read_weight_file, write_weight_file
-from sam3.io.checkpoint_layouts import DETECTOR, NamedWeights, name_weights
+from sam3.io.checkpoint_layouts import CLICK_MODEL, DETECTOR, TRACKER, NamedWeights, name_weights
 from sam3.io.low_rank import merge_low_rank
 from sam3.io.model_card import ModelCard
 from sam3.io.transformers_names import SECOND_NECK, to_transformers
@@ -41,6 +41,12 @@ class Checkpoint:
     rotary_tables: list[str] = field(default_factory=list)  # in the file; the model computes its own
     unused: list[str] = field(default_factory=list)  # of parts that no model of ours has
     may_be_missing: tuple[str, ...] = ()  # patterns of names that this layout never holds
+
+    def given_to(self, model: nn.Module) -> dict[str, Tensor]:
+        """What the file holds under the names of ``model``: the tracker's weights too, if the model takes clicks."""
+        if self.layout.startswith("transformers") or not any(n.startswith(CLICK_MODEL) for n in model.state_dict()):
+            return self.state_dict
+        return self.state_dict | {CLICK_MODEL + name: tensor for name, tensor in self.tracker_state.items()}
 
 
 @dataclass
@@ -112,11 +118,11 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: Sequen
         CheckpointError: a tensor of the model is missing from the file, has another shape there or holds no
             floating-point numbers; names the file and the first such tensor.
     """
-    own, given = model.state_dict(), checkpoint.state_dict
+    own, given = model.state_dict(), checkpoint.given_to(model)
     allowed = [re.compile(pattern) for pattern in (*checkpoint.may_be_missing, *allow_missing)]
     missing = [name for name in own if name not in given]
     unset = [name for name in missing if any(pattern.fullmatch(name) for pattern in allowed)]
-    _require_fit(checkpoint, own, [name for name in missing if name not in unset])
+    _require_fit(checkpoint, own, given, [name for name in missing if name not in unset])
     with torch.no_grad():
         for name, tensor in own.items():
             if name in given:
@@ -184,14 +190,16 @@ def in_precision(name: str, tensor: Tensor, dtype: str) -> Tensor:
     return converted
 
 
-def _require_fit(checkpoint: Checkpoint, own: Mapping[str, Tensor], missing: list[str]) -> None:
-    given, where = checkpoint.state_dict, f"weights '{checkpoint.path}' (layout: {checkpoint.layout})"
+def _require_fit(
+    checkpoint: Checkpoint, own: Mapping[str, Tensor], given: Mapping[str, Tensor], missing: list[str]
+) -> None:
+    where = f"weights '{checkpoint.path}' (layout: {checkpoint.layout})"
     if not own.keys() & given.keys():
         first = next(iter(given or checkpoint.tracker_state), None)
         raise CheckpointError(f"{where}: no tensor is of the image model (first in the file: {first!r})")
     if missing:
-        only_neck = all(name.startswith(SECOND_NECK) for name in missing)
-        remedy = "It has no second neck: build with enable_inst_interactivity=False."
+        only_neck = all(name.startswith((SECOND_NECK, CLICK_MODEL)) for name in missing)
+        remedy = "It has no weights for clicks and tracking: build with enable_inst_interactivity=False."
         first = _name_in_file(checkpoint, missing[0])
         raise CheckpointError(
             f"{where}: {len(missing)} of {len(own)} tensors of this model are not in the file (first: {first!r}). "
@@ -224,7 +232,9 @@ def _is_not_a_weight(own: Tensor, given: Tensor) -> bool:
 
 def _name_in_file(checkpoint: Checkpoint, name: str) -> str:
     """How the released layout spells a name of the image model; other layouts: our name."""
-    return DETECTOR + name if checkpoint.layout == "sam3" else name
+    if checkpoint.layout != "sam3":
+        return name
+    return TRACKER + name.removeprefix(CLICK_MODEL) if name.startswith(CLICK_MODEL) else DETECTOR + name
 
 
 def _report(checkpoint: Checkpoint, own: Mapping[str, Tensor], unset: list[str]) -> LoadReport:
@@ -232,12 +242,14 @@ def _report(checkpoint: Checkpoint, own: Mapping[str, Tensor], unset: list[str])
     absent = tuple(part for part in _OPTIONAL_PARTS if not any(name.startswith(part) for name in own))
     unused = [name for name in extra if name.startswith(absent)] if absent else []
     tables = len(checkpoint.rotary_tables)
+    has_clicks = any(name.startswith(CLICK_MODEL) for name in own)
+    tracker = [] if has_clicks else [f"tracker.{name}" for name in checkpoint.tracker_state]
     return LoadReport(
         path=checkpoint.path,
         layout=checkpoint.layout,
         matched=len(own) - len(unset) + tables,
         total=len(own) + tables,
         unset=unset,
-        unused=unused + [f"tracker.{name}" for name in checkpoint.tracker_state] + checkpoint.unused,
+        unused=unused + tracker + checkpoint.unused,
         unexpected=[name for name in extra if name not in set(unused)],
     )

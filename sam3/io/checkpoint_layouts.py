@@ -17,7 +17,7 @@ from sam3.io.transformers_names import POINT_PROMPTS
 
 DETECTOR, TRACKER = "detector.", "tracker."
 _IMAGE_MODEL = ("backbone.", "geometry_encoder.", "transformer.", "segmentation_head.", "dot_prod_scoring.")
-_CLICK_MODEL = "inst_interactive_predictor.model."  # the tracker's weights inside an image model built for clicks
+CLICK_MODEL = "inst_interactive_predictor.model."  # the tracker's weights inside an image model built for clicks
 _TRACKER_31 = "tracker.model."
 _ROTARY_TABLE = ".attn.freqs_cis"
 
@@ -88,8 +88,8 @@ def _from_released(tensors: dict[str, Tensor]) -> NamedWeights:
 def _from_image_model(tensors: dict[str, Tensor]) -> NamedWeights:
     named = NamedWeights("image model")
     for name, tensor in tensors.items():
-        if name.startswith(_CLICK_MODEL):
-            named.tracker[name.removeprefix(_CLICK_MODEL)] = tensor
+        if name.startswith(CLICK_MODEL):
+            named.tracker[name.removeprefix(CLICK_MODEL)] = tensor
         else:
             named.image[name] = tensor
     return named

@@ -9,6 +9,7 @@ from torch import nn
 
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.layers.attention import MultiHeadAttention
+from sam3.model.tracker.tracker import Tracker
 
 TOKEN_STD = 0.5
 POSITION_STD = 0.02
@@ -31,6 +32,9 @@ def initialize_weights(model: Sam3Image) -> None:
     _initialize_trunk(model)
     _initialize_text(model)
     _initialize_decoder(model)
+    for module in model.modules():
+        if isinstance(module, Tracker):
+            _initialize_tracker(module)
 
 
 def _initialize_trunk(model: Sam3Image) -> None:
@@ -53,3 +57,13 @@ def _initialize_decoder(model: Sam3Image) -> None:
     decoder = model.transformer.decoder
     nn.init.zeros_(decoder.bbox_embed.layers[-1].weight)
     nn.init.zeros_(decoder.bbox_embed.layers[-1].bias)
+
+
+def _initialize_tracker(tracker: Tracker) -> None:
+    """Codes of time and absence start small, the memory encoder's blocks as identities."""
+    own = ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
+    for name in own:
+        nn.init.trunc_normal_(getattr(tracker, name), std=POSITION_STD)
+    nn.init.normal_(tracker.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix)
+    for block in tracker.maskmem_backbone.fuser.layers:
+        nn.init.constant_(block.gamma, 1e-6)

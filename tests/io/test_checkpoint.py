@@ -349,7 +349,7 @@ def test_a_file_of_the_tracker_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_click_model_refuses_a_file_without_second_neck(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"sam2_convs\.0.*It has no second neck"):
+    with pytest.raises(CheckpointError, match=r"sam2_convs\.0.*It has no weights for clicks"):
         load_into(click_model(), read_checkpoint(saved(tmp_path / "a.pt", STATE)))
 
 

@@ -404,8 +404,8 @@ def test_inputs_are_not_changed(processor: Sam3Processor) -> None:
     assert np.array_equal(PIXELS, before)
 
 
-def test_clicks_are_refused_with_a_sentence(processor: Sam3Processor) -> None:
+def test_clicks_need_a_model_built_for_them(processor: Sam3Processor) -> None:
     state = processor.set_image(PIXELS)
     for predict in (processor.model.predict_inst, processor.model.predict_inst_batch):
-        with pytest.raises(UserError, match="not available in this version; use Sam3Processor"):
+        with pytest.raises(UserError, match="build it with enable_inst_interactivity=True"):
             predict(state, point_coords=[[3, 4]], point_labels=[1])

@@ -9,22 +9,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.parity import tracker_heuristics, tracker_network, tracker_sessions, tracker_videos
+from tests.parity import tracker_clicks, tracker_heuristics, tracker_network, tracker_sessions, tracker_videos
 from tests.parity.report import Row, print_table
 
 
 def compare(folder: Path) -> list[Row]:
     """All rows of a folder."""
-    parts = (tracker_network, tracker_sessions, tracker_videos, tracker_heuristics)
+    parts = (tracker_network, tracker_clicks, tracker_sessions, tracker_videos, tracker_heuristics)
     return [row for part in parts for row in part.compare(folder)]
 
 
 def uncovered(folder: Path) -> list[str]:
     """Fixtures of the folder that are not compared yet."""
     files = [path.stem for path in sorted(folder.glob("*.safetensors")) if path.stem != "weights"]
-    compared = ("tracker_e2e_", "video_")
+    compared = ("tracker_e2e_", "video_", "image_predictor")
     own = [name for name in files if name not in tracker_network.CHECKS and not name.startswith(compared)]
-    return own + tracker_videos.uncovered(folder) + tracker_heuristics.uncovered(folder)
+    return own + tracker_heuristics.uncovered(folder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from sam3.model.tracker.tracker import TrackerFeatures
 from sam3.model.video.frame_output import FrameObjects
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_model import Detections, VideoModel
+from sam3.model.video.video_session import VideoSession
 from sam3.model.video.video_state import VideoState
 from tests.parity.report import Row, rows_or_miss
 from tests.parity.tracker_network import Fixture, build_tracker
@@ -42,21 +43,11 @@ _OVERRIDES = {
 
 @torch.no_grad()
 def compare(folder: Path) -> list[Row]:
-    """A row for each step of each recorded video that needs no click."""
+    """Rows for each step of each recorded video."""
     rows = []
     for path in sorted(folder.glob("video_*.json")):
-        if path.stem not in uncovered(folder):
-            rows += rows_or_miss(path.stem, lambda path=path: list(_rows(folder, path)))
+        rows += rows_or_miss(path.stem, lambda path=path: list(_rows(folder, path)))
     return rows
-
-
-def uncovered(folder: Path) -> list[str]:
-    """Recorded videos with requests that are not offered yet."""
-    return [path.stem for path in sorted(folder.glob("video_*.json")) if _has_clicks(json.loads(path.read_text()))]
-
-
-def _has_clicks(record: dict[str, Any]) -> bool:
-    return any("points" in step["request"] or step["request"]["type"] == "remove_object" for step in record["steps"])
 
 
 class Run:
@@ -70,7 +61,8 @@ class Run:
         tracker.config = replace(tracker.config, use_memory_selection=info["memory_selection"])
         overrides = {_OVERRIDES[key]: value for key, value in info["model_overrides"].items() if key in _OVERRIDES}
         self.model = VideoModel(tracker, replace(VideoSettings(as_reference=True), **overrides))
-        self.state = VideoState((info["orig_height"], info["orig_width"]), info["num_frames"])
+        state = VideoState((info["orig_height"], info["orig_width"]), info["num_frames"])
+        self.session = VideoSession(self.model, self.detect, self.features, state)
         self._pyramid = stub_backbone(folder)
         self._size = tracker.config.low_res_size
 
@@ -84,23 +76,23 @@ class Run:
         return self.model.tracker.features(self._pyramid(self.given["pixels"][frame : frame + 1]))
 
     def do(self, request: dict[str, Any]) -> Iterator[tuple[int, FrameObjects]]:
-        if request["type"] == "add_prompt":
+        if request["type"] == "remove_object":
+            self.session.remove(request["obj_id"])
+        elif request["type"] == "add_prompt":
             frame = request["frame_index"]
-            self.model.step(self.state, frame, self.detect, self.features)
-            yield frame, self.model.shown(self.state, frame, with_hidden=True)
-            return
-        directions = {"both": (False, True), "forward": (False,), "backward": (True,)}
-        start = request.get("start_frame_index")
-        start = min(self.state.masks) if start is None else start
-        for is_reverse in directions[request.get("propagation_direction", "both")]:
-            yield from self.model.propagate(
-                self.state,
-                self.detect,
-                self.features,
-                start,
-                limit=request.get("max_frame_num_to_track"),
-                is_reverse=is_reverse,
-            )
+            if "points" in request:
+                points, labels = torch.tensor(request["points"]), torch.tensor(request["point_labels"])
+                yield frame, self.session.prompt_points(frame, request["obj_id"], points, labels)
+            else:
+                yield frame, self.session.prompt_concept(frame)
+        else:
+            directions = {"both": (False, True), "forward": (False,), "backward": (True,)}
+            for is_reverse in directions[request.get("propagation_direction", "both")]:
+                yield from self.session.propagate(
+                    request.get("start_frame_index"),
+                    limit=request.get("max_frame_num_to_track"),
+                    is_reverse=is_reverse,
+                )
 
 
 def _rows(folder: Path, path: Path) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """The detector: an image, a phrase, perhaps example boxes in; every matching object out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Sam3Image(nn.Module):
         self.transformer = Transformer(config.detector)
         self.dot_prod_scoring = DotProductScoring(config.detector)
         self.segmentation_head = SegmentationHead(config.detector) if config.enable_segmentation else None
+        self.inst_interactive_predictor: nn.Module | None = None  # set by the builder, which knows both worlds
 
     @property
     def device(self) -> torch.device:
@@ -57,14 +58,22 @@ class Sam3Image(nn.Module):
             self._tokenizer = Tokenizer(self.bpe_path, self.config.text.context_length)
         return self._tokenizer
 
-    def predict_inst(self, *_arguments: object, **_options: object) -> NoReturn:
-        """Clicks on one object (spec detector 15) are not offered yet; a clear refusal instead of a missing name."""
-        raise UserError(
-            "interactive prediction from points, boxes and masks of one object (predict_inst) is not available in this "
-            "version; use Sam3Processor with a phrase or example boxes, which finds all objects of a kind"
-        )
+    def predict_inst(self, inference_state: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
+        """Clicks, a box or a rough mask of one object; see
+        :meth:`sam3.model.interactive_predictor.InteractivePredictor.predict_inst`."""
+        return self._clicks().predict_inst(inference_state, *arguments, **options)
 
-    predict_inst_batch = predict_inst
+    def predict_inst_batch(self, inference_state: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
+        """The same on every image of a batch."""
+        return self._clicks().predict_inst_batch(inference_state, *arguments, **options)
+
+    def _clicks(self) -> nn.Module:
+        if self.inst_interactive_predictor is None:
+            raise UserError(
+                "this model was built without clicks: build it with enable_inst_interactivity=True, or use "
+                "Sam3Processor with a phrase or example boxes, which finds all objects of a kind"
+            )
+        return self.inst_interactive_predictor
 
     def rotary_tables(self) -> dict[str, Tensor]:
         """Complex tables by released name: computed here, but read from the weight file by the reference."""

@@ -1,0 +1,170 @@
+"""One video in the hands of a person: prompts, corrections and removals in any order, and propagations between them.
+
+What a propagation has to do follows from what happened before (:func:`~sam3.model.video.schedule.next_propagation`).
+Source: spec/tracker_video.md 7.3 to 7.6.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from sam3.errors import UserError
+from sam3.model.tracker.session import FeatureSource, TrackerSession
+from sam3.model.video.frame_output import FrameObjects
+from sam3.model.video.schedule import Action, ActionKind, next_propagation, video_order
+from sam3.model.video.video_model import Detector, VideoModel
+from sam3.model.video.video_state import VideoState
+from sam3.ops.components import clean_masks
+
+_MADE_BY_A_PERSON = 1.0  # score of an object that somebody clicked on
+
+Shown = tuple[int, FrameObjects]  # frame, what it shows
+
+
+@dataclass
+class VideoSession:
+    """
+    Args:
+        model: the step.
+        detect: gives the detections of a frame for the current text or example.
+        features: gives the tracker's features of a frame.
+        state: of the video; new and empty.
+    """
+
+    model: VideoModel
+    detect: Detector
+    features: FeatureSource
+    state: VideoState
+    has_concept: bool = field(default=False, init=False)  # a text or an example says what is looked for
+
+    # --- prompts ---
+
+    def prompt_concept(self, frame: int) -> FrameObjects:
+        """Find everything that the current text names, beginning anew on ``frame``."""
+        self.state = VideoState(self.state.video_size, self.state.num_frames)
+        self.has_concept = True
+        self.model.step(self.state, frame, self.detect, self.features)
+        return self.model.shown(self.state, frame, with_hidden=True)
+
+    def prompt_points(
+        self, frame: int, obj_id: int, points: Tensor, labels: Tensor, *, box: Tensor | None = None
+    ) -> FrameObjects:
+        """Clicks on one object: a new one, or a correction of a known one.
+
+        Args:
+            points: (K, 2) xy, relative to the picture.
+            labels: (K,) 1 = on it, 0 = off it.
+        """
+        state = self.state
+        session = state.session_of(obj_id)
+        kind = ActionKind.ADD if session is None else ActionKind.REFINE
+        session = session or self._new_session(obj_id)
+        session.add_points(frame, obj_id, points, labels, box=box)
+        index = session.obj_ids.index(obj_id)
+        logits = session.video_masks(frame)[index]
+        session.consolidate()
+        self._let_clicks_rule(session, index, frame)
+        self._accept(obj_id, frame)
+        shown = clean_masks(logits, self.model.settings.clean_area)[0] > 0
+        state.masks.setdefault(frame, {})[obj_id] = shown.cpu()
+        state.history.append(Action(kind, frame, (obj_id,)))
+        return self.model.shown(state, frame)
+
+    def remove(self, obj_id: int) -> None:
+        """Forget an object, on every frame.
+
+        Raises:
+            UserError: there is no such object.
+        """
+        state = self.state
+        if state.session_of(obj_id) is None:
+            known = ", ".join(map(str, sorted(state.obj_ids))) or "none"
+            raise UserError(f"there is no object {obj_id}; objects of this session: {known}")
+        state.drop([obj_id])
+        state.birth_scores.pop(obj_id, None)
+        state.hot_start.forget(obj_id)
+        for masks in state.masks.values():
+            masks.pop(obj_id, None)
+        state.history.append(Action(ActionKind.REMOVE, obj_ids=(obj_id,)))
+
+    # --- propagation ---
+
+    def propagate(
+        self, start: int | None = None, *, limit: int | None = None, is_reverse: bool = False
+    ) -> Iterator[Shown]:
+        """Carry what was prompted through the video, or hand out again what is known.
+
+        Raises:
+            UserError: nothing was prompted yet.
+        """
+        state = self.state
+        if start is None and not state.masks:
+            raise UserError("nothing to propagate: add a prompt first")
+        action = next_propagation(state.history, state.num_frames)
+        first = min(state.masks) if start is None else start
+        state.history.append(Action(action.kind, start, action.obj_ids))
+        if action.kind is ActionKind.FULL:
+            yield from self.model.propagate(
+                state, self.detect, self.features, first, limit=limit, is_reverse=is_reverse
+            )
+            return
+        if action.kind is ActionKind.PARTIAL:
+            for obj_id in action.obj_ids:
+                if (session := state.session_of(obj_id)) is not None:
+                    session.consolidate()
+        for frame in video_order(first, state.num_frames, limit=limit, is_reverse=is_reverse):
+            if action.kind is ActionKind.PARTIAL:
+                self._track(frame, set(action.obj_ids), is_reverse)
+            if frame in state.masks:
+                yield frame, self.model.shown(state, frame)
+
+    # --- parts ---
+
+    def _new_session(self, obj_id: int) -> TrackerSession:
+        state = self.state
+        session = TrackerSession(
+            self.model.tracker,
+            self.features,
+            state.video_size,
+            state.num_frames,
+            absent_without_answer=not self.model.settings.as_reference,
+        )
+        state.sessions.append(session)
+        state.next_id = max(state.next_id, obj_id + 1)
+        return session
+
+    def _accept(self, obj_id: int, frame: int) -> None:
+        """What a person points at exists, whatever was counted about it."""
+        state = self.state
+        state.birth_scores[obj_id] = _MADE_BY_A_PERSON
+        state.tracker_scores.setdefault(frame, {})[obj_id] = _MADE_BY_A_PERSON
+        state.hot_start.removed.discard(obj_id)
+        state.hot_start.first_frame.setdefault(obj_id, frame)
+        state.confirmation.confirmed.add(obj_id)
+        for hidden in state.hidden.values():
+            hidden.discard(obj_id)
+
+    def _let_clicks_rule(self, session: TrackerSession, index: int, frame: int) -> None:
+        """Near a click, what the detector said of the object before counts no longer."""
+        window = self.model.settings.refinement_window
+        for other, prompt in list(session.prompts[index].items()):
+            if prompt.is_mask and abs(other - frame) <= window and other != frame:
+                del session.prompts[index][other]
+                session.drop_conditioning(other)
+
+    def _track(self, frame: int, obj_ids: set[int], is_reverse: bool) -> None:
+        """One frame further for the sessions of some objects; only these objects' masks are replaced."""
+        state = self.state
+        for session in state.sessions:
+            if not obj_ids & set(session.obj_ids):
+                continue
+            out = session.step(frame, is_reverse=is_reverse)
+            masks = clean_masks(out.low_res_masks[:, 0], self.model.settings.clean_area)
+            scores = out.object_score_logits[:, 0]
+            scores = scores if self.model.settings.as_reference else scores.sigmoid()
+            for row, obj_id in enumerate(out.obj_ids):
+                if obj_id in obj_ids:
+                    shown = session.to_video_size(masks[row][None, None])[0, 0] > 0
+                    state.masks.setdefault(frame, {})[obj_id] = shown.cpu()
+                    state.tracker_scores.setdefault(frame, {})[obj_id] = float(scores[row])
