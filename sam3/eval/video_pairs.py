@@ -21,7 +21,7 @@ Kind = Literal["bbox", "segm"]
 KINDS: tuple[Kind, ...] = ("bbox", "segm")
 KEY_NAMES = {"bbox": "bbox", "segm": "mask"}  # how result keys call the two kinds
 
-_MAX_SHARED = 1 << 24  # entries of a similarity of all tracks of a video; beyond, pairs are computed one by one
+_MAX_SHARED = 1 << 22  # entries of a similarity of all tracks of a video; beyond, pairs are computed one by one
 
 
 class VideoTracks:

@@ -29,7 +29,7 @@ def sequences(draw):
     return similarity, generator.random((frames, truths)) < 0.8, generator.random((frames, tracks)) < 0.8
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sequences())
 def test_equals_the_slow_definition(sequence):
     similarity, truth_present, prediction_present = sequence

@@ -35,7 +35,7 @@ def one_video(draw):
     return TetaVideo(similarity, truth_present, prediction_present, *classes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(videos(), st.booleans())
 def test_equals_the_slow_definition(clips, exhaustive):
     annotated = {int(name) for clip in clips for name in clip.truth_classes}

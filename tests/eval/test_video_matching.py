@@ -89,7 +89,7 @@ def frames_of_scores(draw):
     return scores * (truth_present[:, :, None] & prediction_present[:, None]), truth_present, prediction_present
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(frames_of_scores(), st.booleans())
 def test_no_assignment_has_a_larger_sum(frames, complete):
     scores, truth_present, prediction_present = frames

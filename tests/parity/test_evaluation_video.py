@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.parity.evaluation_video import check, compare, instead
+from tests.parity.evaluation_video import check, compare, corner_rows, instead
 
 pytestmark = pytest.mark.parity
 
@@ -49,3 +49,10 @@ def test_where_the_reference_stops_the_values_of_nothing_are_wanted():
     corner = {"preds": [], "gt": {"annotations": []}}
     keys = dict.fromkeys(["video_mask_mAP_50_95", "video_mask_all_phrase_LocA", "video_mask_teta"])
     assert instead("map", corner, keys) == {**keys} | dict(zip(keys, (-1.0, 1.0, 0.0), strict=True))
+
+
+def test_input_that_is_refused_must_stop_the_reference_too():
+    corner = {"gt": {"videos": []}, "preds": [], "expected": {"map": {"raises": "KeyError"}}}
+    assert [row.ok for row in corner_rows(corner, "x")] == [True]
+    corner["expected"]["phota"] = {}
+    assert [row.ok for row in corner_rows(corner, "x")] == [False]
