@@ -20,6 +20,7 @@ from sam3.ops import rle
 IOU_TYPES = ("bbox", "segm")
 
 Record = Mapping[str, Any]
+_NOTHING = rle.Rle(size=[0, 0], counts="0")
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,13 @@ def read_coco(
         raise DataError(f"{predictions_name}: expected a list of COCO result records, got {type(records).__name__}")
     images = _Index.of(truth["images"], f"{truth_name}: images")
     categories = _Index.of(truth["categories"], f"{truth_name}: categories")
+    objects = _annotations(truth["annotations"], f"{truth_name}: annotations", images, categories, iou_type)
     return CocoInput(
         iou_type=iou_type,
         num_images=len(images.entries),
         category_names=_names(categories.entries),
-        truth=_annotations(truth["annotations"], f"{truth_name}: annotations", images, categories, iou_type),
-        detections=_detections(records, predictions_name, images, categories, iou_type),
+        truth=objects,
+        detections=_detections(records, predictions_name, images, categories, iou_type, objects),
     )
 
 
@@ -163,7 +165,9 @@ def _check_annotation(entry: Any, images: _Index, iou_type: str) -> str | None:
     return None
 
 
-def _detections(records: Sequence[Any], name: str, images: _Index, categories: _Index, iou_type: str) -> Objects:
+def _detections(
+    records: Sequence[Any], name: str, images: _Index, categories: _Index, iou_type: str, truth: Objects
+) -> Objects:
     """Detections of unknown categories are left out. If the first record has a box, boxes give all areas."""
     area_from_box = iou_type == "bbox" or bool(records and isinstance(records[0], Mapping) and records[0].get("bbox"))
     try:
@@ -179,6 +183,11 @@ def _detections(records: Sequence[Any], name: str, images: _Index, categories: _
         shapes, areas = boxes, boxes[:, 2] * boxes[:, 3]
     else:
         filled = [record.get("segmentation") or [box_outline(record["bbox"])] for record in records]
+        if boxes is not None:  # then a mask without an object to be compared with is not looked at
+            count = len(images.entries)
+            is_compared = np.isin(kinds * count + places, truth.categories * count + truth.images)
+            for row in np.flatnonzero(~is_compared).tolist():
+                filled[row] = _NOTHING
         shapes, areas = _masks(filled, records, images, name)
         areas = areas if boxes is None else boxes[:, 2] * boxes[:, 3]
     return Objects(
