@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from sam3.eval import matching
+from sam3.eval.cgf1 import Pair, judge
 from sam3.eval.matching import assign, match, similarity
 from sam3.ops import rle
 
@@ -49,3 +50,13 @@ def test_many_predictions_in_bounded_memory_give_the_same_sum(seed, monkeypatch)
     assert bounded.ious.sum() == pytest.approx(everything.ious.sum(), abs=1e-12)
     picked = similarity(predictions, objects)[bounded.predictions, bounded.objects]
     assert picked.tolist() == bounded.ious.tolist()
+
+
+def test_a_million_predictions_of_one_pair():
+    objects = np.array([[10.0 * number, 0, 8, 8] for number in range(8)])
+    predictions = np.zeros((1_000_000, 4))
+    predictions[123_456::100_000][: len(objects)] = objects + [0, 0, 0, 2]
+    judged = judge(Pair(1, predictions, np.ones(len(predictions)), [objects, objects[:0]])).judgement
+    assert (judged.num_predictions, judged.num_objects) == (1_000_000, 8)
+    assert judged.ious.tolist() == [0.8] * 8
+    assert judged.false_positives().tolist() == [999_992] * 7 + [1_000_000] * 3

@@ -46,3 +46,16 @@ def test_video_evaluation_benchmarks_run(repository, tmp_path):
     assert float(run("video.py", "--case", "pHOTA, boxes and masks")) > 0
     assert float(run("video.py", "--case", "TETA, masks", "--bound")) > 0
     assert "peak" in run("video_memory.py")
+
+
+def test_evaluation_is_measured_beside_its_bound(repository, tmp_path):
+    program = repository / "benchmarks" / "eval" / "image.py"
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "data"), "--runs", "1", "--size", "5", "20", "3"],
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("cgF1, ") == 4
+    assert "results 1 different" in done.stdout
