@@ -46,17 +46,20 @@ def build_loader(
 ) -> "Loader":
     """A loader of one process among ``world_size``; never an empty one.
 
+    The processes take turns along one order, so the batches that they work on at a time are together the batch that
+    one process with ``world_size * batch_size`` images would get. All make equally many steps and no record is
+    repeated: a process that the last step leaves without a record gets a stand-in (:meth:`Loader.places`).
+
     Args:
         batch_size: images per batch of this process.
         num_workers: processes that load; 0 = this one.
-        shuffle: a new order every epoch, decided by ``(seed, epoch)``. The first records are repeated so that
-            every process gets equally many. Without it nothing is repeated and processes may differ by one.
-        drop_last: leave out the last batch if it is smaller. Switches itself off, with a warning, where
+        shuffle: a new order every epoch, decided by ``(seed, epoch)``.
+        drop_last: leave out the last step if it is smaller. Switches itself off, with a warning, where
             that would leave nothing.
         pin_memory: page-locked memory, for a faster copy to a CUDA device; ignored without one.
 
     Raises:
-        DataError: this process would get no batch; the message has the numbers.
+        DataError: there is nothing to load; the message has the numbers.
     """
     if batch_size < 1 or num_workers < 0 or not 0 <= rank < world_size:
         raise ConfigError(
@@ -64,15 +67,15 @@ def build_loader(
             f"batch_size {batch_size}, num_workers {num_workers}, rank {rank}, world_size {world_size}"
         )
     order = EpochOrder(len(dataset), shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-    if not len(order):
+    if not len(dataset):
         raise DataError(
-            f"no batch to load: {len(dataset)} records for world size {world_size}, batch size {batch_size}, "
-            f"drop_last {drop_last}. Check the annotation file and its filters, or use fewer processes"
+            f"no batch to load: 0 records for world size {world_size}, batch size {batch_size}, "
+            f"drop_last {drop_last}. Check the annotation file and its filters"
         )
-    if drop_last and len(order) < batch_size:
+    if drop_last and len(dataset) < batch_size * world_size:
         _log.warning(
-            "drop_last is switched off: the %d records of this process (world size %d) fill no batch of %d",
-            len(order),
+            "drop_last is switched off: the %d records fill no step of %d (world size) times %d (batch size)",
+            len(dataset),
             world_size,
             batch_size,
         )
@@ -91,21 +94,16 @@ class EpochOrder:
     rank: int
     world_size: int
 
-    def __len__(self) -> int:
-        return len(range(self.rank, self._total, self.world_size))
+    def places(self) -> range:
+        """Where the records of this process stand in the order of all."""
+        return range(self.rank, self.num_records, self.world_size)
 
     def indices(self, epoch: int) -> list[int]:
-        """Record indices of this process."""
+        """Record indices of the whole epoch, those of all processes."""
         order = list(range(self.num_records))
         if self.shuffle:
             random.Random(f"{self.seed}/{epoch}").shuffle(order)
-        return [order[place % self.num_records] for place in range(self.rank, self._total, self.world_size)]
-
-    @property
-    def _total(self) -> int:
-        """Records of all processes together, repeated ones counted."""
-        rest = -self.num_records % self.world_size if self.shuffle and self.num_records else 0
-        return self.num_records + rest
+        return order
 
 
 class BatchKeys(Sampler):
@@ -119,14 +117,18 @@ class BatchKeys(Sampler):
         self.start_step = 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
-        full, rest = divmod(len(self.order), self.batch_size)
+        """Steps of a whole epoch, the same in every process."""
+        full, rest = divmod(self.order.num_records, self.batch_size * self.order.world_size)
         return full + (rest > 0 and not self.drop_last)
+
+    def places(self, step: int) -> range:
+        """Where the records of a step stand in the order of all; empty for a stand-in."""
+        return self.order.places()[step * self.batch_size : (step + 1) * self.batch_size]
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         epoch, indices = self.epoch, self.order.indices(self.epoch)
         for step in range(self.start_step, len(self)):
-            yield epoch, indices[step * self.batch_size : (step + 1) * self.batch_size]
+            yield epoch, [indices[place] for place in self.places(step)] or indices[:1]
 
 
 class Loader:
@@ -164,6 +166,18 @@ class Loader:
     @property
     def batch_size(self) -> int:
         return self._keys.batch_size
+
+    @property
+    def images_per_step(self) -> int:
+        """Of all processes together."""
+        return self._keys.batch_size * self._keys.order.world_size
+
+    def places(self, step: int) -> range:
+        """Where the images of a step stand in the order of the epoch, the same whatever the number of processes.
+
+        Empty: this process has no image left, its batch is a stand-in that must not count.
+        """
+        return self._keys.places(step)
 
     @property
     def epoch(self) -> int:

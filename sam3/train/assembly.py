@@ -20,6 +20,7 @@ from sam3.train.batch_dumps import BatchDumps
 from sam3.train.callbacks import Callback
 from sam3.train.checkpointing import Checkpointer, RunState
 from sam3.train.config_loading import LoadedConfig
+from sam3.train.engine import choose_optimizer, connect, shard_model
 from sam3.train.logging_setup import Curves
 from sam3.train.losses.criterion import Criterion
 from sam3.train.meters import LiveLine, RunningMeans
@@ -29,8 +30,17 @@ from sam3.train.optim.optimizer import ScheduledOptimizer, build_optimizer
 from sam3.train.parts import build_part
 from sam3.train.progress import Progress
 from sam3.train.reproducibility import seed_everything
-from sam3.train.resuming import Beginning, Start, choose_start, describe_origin, load_start, move_aside
-from sam3.train.run_log import RunLog
+from sam3.train.resuming import (
+    Beginning,
+    Start,
+    check_agreement,
+    choose_start,
+    describe_origin,
+    load_start,
+    load_weights,
+    move_aside,
+)
+from sam3.train.run_log import RunLog, SilentLog
 from sam3.train.schema import AmpConfig, LoggingConfig, LossConfig, OptimConfig, RuleConfig, RunConfig, SplitConfig
 from sam3.train.startup_checks import (
     check_categories,
@@ -68,36 +78,62 @@ class Foundation:
     train_loader: Loader | None
     val_loader: Loader | None
     start: Start
+    processes: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
         return 0 if self.train_loader is None else len(self.train_loader)
 
+    def describe(self, loaded: LoadedConfig) -> dict[str, Any]:
+        """What a later restart compares with."""
+        records = len(self.datasets.train or self.datasets.val)
+        images_per_step = 0 if self.train_loader is None else self.train_loader.images_per_step
+        return describe_origin(loaded.resolved(), records, self.start, images_per_step)
 
-def lay_foundation(config: RunConfig) -> Foundation:
-    """Read annotations and find the checkpoint to begin with; writes nothing."""
+
+def lay_foundation(config: RunConfig, processes: int | None = None) -> Foundation:
+    """Read annotations and find the checkpoint to begin with; writes nothing.
+
+    Args:
+        processes: how many will train together; None = as many as do now.
+    """
+    processes = processes or distributed.world_size()
     check_data_files(config)
     device = choose_device(config.trainer.accelerator)
     datasets = build_datasets(config)
-    train_loader, val_loader = build_loaders(config, datasets)
+    train_loader, val_loader = build_loaders(config, datasets, processes)
     if train_loader is not None:
         check_schedule_length(config.optim, len(train_loader) * config.trainer.max_epochs)
     check_feature_cache(config, 0 if datasets.train is None else len(datasets.train))
     start = choose_start(config.trainer.checkpoint, config.trainer.mode)
     if start.beginning is Beginning.FRESH:
         check_weight_file(config)
-    return Foundation(device, choose_precision(config.optim.amp, device), datasets, train_loader, val_loader, start)
+    return Foundation(
+        device=device,
+        precision=choose_precision(config.optim.amp, device),
+        datasets=datasets,
+        train_loader=train_loader,
+        val_loader=val_loader,
+        start=start,
+        processes=processes,
+    )
 
 
 def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
     """Everything of a run, at the step where it begins or goes on."""
     config, device, start = loaded.run, foundation.device, foundation.start
-    seed_everything(config.trainer.seed_value + distributed.rank())
+    check_agreement(start)
+    sharding, passes = config.launcher.sharding, config.trainer.prompts_per_pass
+    seed_everything(config.trainer.seed_value)
     torch.use_deterministic_algorithms(config.trainer.deterministic, warn_only=device.type != "cpu")
     model = build_model(config.model, device, with_weights=start.beginning is Beginning.FRESH)
     set_tf32(config.trainer.allow_tf32)
+    if distributed.rank():  # the first weights are the same everywhere, what is drawn from here on is not
+        seed_everything(config.trainer.seed_value + distributed.rank())
+    load_weights(model, start)
+    shard_model(model, sharding=sharding, in_passes=passes is not None)
     criterion = build_criterion(config.loss).to(device)
-    optimizer = build_scheduled_optimizer(model, config.optim)
+    optimizer = build_scheduled_optimizer(model, config.optim, sharding)
     state = RunState(
         model,
         optimizer,
@@ -106,13 +142,14 @@ def build_trainer(loaded: LoadedConfig, foundation: Foundation) -> Trainer:
         RunningMeans(),
         WeightAverage(model, config.trainer.ema.decay) if config.trainer.ema else None,
     )
-    origin = describe_origin(loaded.resolved(), len(foundation.datasets.train or foundation.datasets.val), start)
+    origin = foundation.describe(loaded)
     move_aside(start)
     load_start(start, state, origin, foundation.steps_per_epoch, weights_only=config.trainer.mode == "val")
     log = build_log(config.logging, state.progress)
     return Trainer(
         model=model,
         criterion=criterion,
+        network=connect(model, criterion, sharding=sharding, prompts_per_pass=passes),
         optimizer=optimizer,
         state=state,
         train_loader=foundation.train_loader,
@@ -163,15 +200,15 @@ def build_datasets(config: RunConfig) -> Datasets:
     return datasets
 
 
-def build_loaders(config: RunConfig, datasets: Datasets) -> tuple[Loader | None, Loader | None]:
-    """Loaders of the datasets that exist."""
-    seed = config.trainer.seed_value
-    train = None if datasets.train is None else _build_loader(config.data.train, datasets.train, seed)
-    val = None if datasets.val is None else _build_loader(config.data.val, datasets.val, seed)
+def build_loaders(config: RunConfig, datasets: Datasets, processes: int) -> tuple[Loader | None, Loader | None]:
+    """This process's loaders of the datasets that exist."""
+    others = {"seed": config.trainer.seed_value, "processes": processes}
+    train = None if datasets.train is None else _build_loader(config.data.train, datasets.train, **others)
+    val = None if datasets.val is None else _build_loader(config.data.val, datasets.val, **others)
     return train, val
 
 
-def _build_loader(split: SplitConfig, dataset: Any, seed: int) -> Loader:
+def _build_loader(split: SplitConfig, dataset: Any, *, seed: int, processes: int) -> Loader:
     return build_loader(
         dataset,
         batch_size=split.batch_size,
@@ -181,7 +218,7 @@ def _build_loader(split: SplitConfig, dataset: Any, seed: int) -> Loader:
         pin_memory=split.pin_memory,
         seed=seed,
         rank=distributed.rank(),
-        world_size=distributed.world_size(),
+        world_size=processes,
     )
 
 
@@ -199,12 +236,12 @@ def build_criterion(settings: LossConfig) -> Criterion:
     )
 
 
-def build_scheduled_optimizer(model: nn.Module, settings: OptimConfig) -> ScheduledOptimizer:
+def build_scheduled_optimizer(model: nn.Module, settings: OptimConfig, sharding: str = "none") -> ScheduledOptimizer:
     """The optimizer with a group for every combination of rules."""
     decay = settings.layer_decay
     return build_optimizer(
         model,
-        optimizer=build_part(settings.optimizer),
+        optimizer=choose_optimizer(build_part(settings.optimizer), sharding),
         options={
             "lr": [_rule(rule) for rule in settings.options.lr.values()],
             "weight_decay": [_rule(rule) for rule in settings.options.weight_decay.values()],
@@ -260,7 +297,9 @@ def build_dumps(config: RunConfig) -> BatchDumps:
 
 
 def build_log(settings: LoggingConfig, progress: Progress) -> RunLog:
-    """All sinks of the run; what an interrupted run wrote ahead of its checkpoint is dropped."""
+    """All sinks of the run; what an interrupted run wrote ahead of its checkpoint is dropped. One process has them."""
+    if not distributed.is_main():
+        return SilentLog()
     curves = Curves(settings.tensorboard, first_step=progress.steps)
     log = RunLog(settings, curves, LiveLine(settings.live_line))
     log.forget_what_is_repeated(progress)

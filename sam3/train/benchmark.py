@@ -183,8 +183,8 @@ def predict(config: RunConfig, dataset: SacoImageDataset, run: BenchmarkFolder) 
     """Predict on this process's share of what is left; every finished picture is on disk at once."""
     finished = run.finished()
     distributed.barrier()  # nobody writes before everybody has read
-    remaining = _Remaining(dataset, [index for index in range(len(dataset)) if index not in finished])
-    mine = remaining.indices[distributed.rank() :: distributed.world_size()]
+    remaining = [index for index in range(len(dataset)) if index not in finished]
+    mine = remaining[distributed.rank() :: distributed.world_size()]
     if finished:
         _log.info("%d of %d pictures are finished already", len(finished), len(dataset))
     if mine:
@@ -193,12 +193,10 @@ def predict(config: RunConfig, dataset: SacoImageDataset, run: BenchmarkFolder) 
         predictor = PairPredictor(model, choose_precision(config.optim.amp, device), config)
         split = config.data.val
         loader = build_loader(
-            remaining,
+            _Remaining(dataset, mine),
             batch_size=split.batch_size,
             num_workers=split.num_workers,
             pin_memory=split.pin_memory,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
         )
         journal, pictures = run.journal(), iter(mine)
         with tqdm(total=len(mine), desc=config.data.benchmark.name, disable=not distributed.is_main()) as bar:

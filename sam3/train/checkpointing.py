@@ -20,6 +20,8 @@ from sam3.errors import CheckpointError
 from sam3.io.adapter_file import write_adapter
 from sam3.io.checkpoint import ModelCard, in_precision, save_weights
 from sam3.io.files import atomic_path
+from sam3.train import distributed
+from sam3.train.engine import whole_weights
 from sam3.train.meters import GIGABYTE, RunningMeans
 from sam3.train.optim.optimizer import ScheduledOptimizer
 from sam3.train.progress import Progress
@@ -45,15 +47,19 @@ class RunState:
     means: RunningMeans  # of the epoch being trained
     average: WeightAverage | None = None
 
+    def weights(self) -> dict[str, Tensor]:
+        """Whole tensors on the main process; called by all processes."""
+        return whole_weights(self.model)
+
     def to_dict(self) -> dict[str, Any]:
-        """Without the weights."""
+        """Without the weights, whole on the main process; called by all processes."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": self.progress.to_dict(),
             "means": self.means.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            "random": random_state(),
+            "random": distributed.gather_objects(random_state()),
         }
 
     def averaged(self) -> AbstractContextManager[None]:
@@ -102,30 +108,35 @@ class Checkpointer:
         """Whether ``epoch`` finished epochs are exported and that has not happened yet."""
         listed = epoch in self.settings.save_epochs
         regular = self.settings.save_freq > 0 and epoch % self.settings.save_freq == 0
-        return (listed or regular) and epoch > 0 and not self.epoch_file(epoch).exists()
+        # One process looks: another might find the file that this one has just written.
+        missing = distributed.any_true(distributed.is_main() and not self.epoch_file(epoch).exists())
+        return (listed or regular) and epoch > 0 and missing
 
     def save_last(self, state: RunState) -> None:
-        """Write the rolling file."""
-        self._write_complete(self.last, state, state.model.state_dict())
+        """Write the rolling file; called by all processes, as :meth:`export` is, and done when they come back."""
+        self._write_complete(self.last, state, state.weights())
+        distributed.barrier()
 
     def export(self, path: Path, state: RunState) -> None:
         """Write a file for use elsewhere."""
-        weights = state.model.state_dict()
+        weights = state.weights()
         if self.settings.save_model_only:
             dtype = "fp16" if self.settings.save_fp16 else "fp32"
-            with disk_errors_named(path):
-                save_weights(path, weights, self._card(state.progress), dtype=dtype)
+            if distributed.is_main():
+                with disk_errors_named(path):
+                    save_weights(path, weights, self._card(state.progress), dtype=dtype)
         else:
             if self.settings.save_fp16:
                 weights = {name: in_precision(name, tensor, "fp16") for name, tensor in weights.items()}
             self._write_complete(path, state, weights)
-        if self.adapter is not None:
-            self._export_adapter(path.with_name(f"{path.stem}_adapter.safetensors"), state)
+        if self.adapter is not None and distributed.is_main():
+            self._export_adapter(path.with_name(f"{path.stem}_adapter.safetensors"), weights, state.progress)
+        distributed.barrier()
         _log.info("wrote %s", path)
 
-    def _export_adapter(self, path: Path, state: RunState) -> None:
+    def _export_adapter(self, path: Path, weights: Mapping[str, Tensor], progress: Progress) -> None:
         with disk_errors_named(path):
-            write_adapter(path, self.adapter.adapter(state.model.state_dict(), self._card(state.progress)))
+            write_adapter(path, self.adapter.adapter(weights, self._card(progress)))
 
     def _write_complete(self, path: Path, state: RunState, weights: Mapping[str, Tensor]) -> None:
         content = {
@@ -135,8 +146,9 @@ class Checkpointer:
             "origin": self.origin,
             **state.to_dict(),
         }
-        with disk_errors_named(path), atomic_path(path) as temporary:
-            torch.save(content, temporary)
+        if distributed.is_main():
+            with disk_errors_named(path), atomic_path(path) as temporary:
+                torch.save(content, temporary)
 
     def _card(self, progress: Progress) -> ModelCard:
         measured = progress.last_metric_epoch == progress.epoch and progress.step_in_epoch == 0

@@ -29,6 +29,11 @@ def is_started_by_others() -> bool:
     return all(name in os.environ for name in _REQUIRED)
 
 
+def started_world_size() -> int | None:
+    """How many processes the environment speaks of, if it does."""
+    return int(os.environ["WORLD_SIZE"]) if is_started_by_others() else None
+
+
 def local_rank() -> int:
     """Number of this process on its machine, which is the number of its device."""
     return int(os.environ["LOCAL_RANK"]) if is_started_by_others() else 0
@@ -56,7 +61,7 @@ def process_group(settings: DistributedConfig, accelerator: str) -> Iterator[Non
     Raises:
         ConfigError: this machine has fewer CUDA devices than processes.
     """
-    if not is_started_by_others() or int(os.environ["WORLD_SIZE"]) == 1:
+    if started_world_size() in (None, 1):
         yield
         return
     uses_cuda = _uses_cuda(accelerator)

@@ -39,8 +39,7 @@ def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
     loaded = with_batch_size(loaded)
     config = loaded.run
     if dry_run:
-        is_benchmark = config.data.benchmark is not None
-        print(describe_benchmark(loaded) if is_benchmark else make_plan(loaded, lay_foundation(config)))
+        print(_describe(loaded))
     elif distributed.is_started_by_others():
         run_rank(loaded)
     elif config.submitit.use_cluster:
@@ -54,14 +53,18 @@ def launch(loaded: LoadedConfig, *, dry_run: bool = False) -> None:
             "launcher.num_nodes=1"
         )
     elif config.launcher.gpus_per_node > 1:
-        _refuse_several(config.launcher.gpus_per_node)
         run_processes(loaded, config.launcher.gpus_per_node)
     else:
         run_rank(loaded)
 
 
-def _refuse_several(processes: int) -> None:
-    raise ConfigError(f"launcher.gpus_per_node is {processes}, but this version trains in one process; set it to 1")
+def _describe(loaded: LoadedConfig) -> str:
+    """What the run would do."""
+    if loaded.run.data.benchmark is not None:
+        return describe_benchmark(loaded)
+    launcher = loaded.run.launcher
+    processes = distributed.started_world_size() or launcher.num_nodes * launcher.gpus_per_node
+    return str(make_plan(loaded, lay_foundation(loaded.run, processes)))
 
 
 def run_rank(loaded: LoadedConfig) -> None:

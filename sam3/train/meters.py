@@ -9,6 +9,8 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
+from sam3.train import distributed
+
 GIGABYTE = 2**30
 
 
@@ -37,6 +39,14 @@ class RunningMeans:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._sums = {name: (torch.tensor(total), count) for name, (total, count) in state.items()}
+
+
+def total_of_each(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sum of every scalar over all processes, which must have the same names; on the device."""
+    if distributed.world_size() == 1:
+        return dict(values)
+    sums = distributed.total(torch.stack([value.float() for value in values.values()]))
+    return dict(zip(values, sums, strict=True))
 
 
 def memory_gb(device: torch.device) -> float:

@@ -33,7 +33,8 @@ class Plan:
     val_queries: int
     steps_per_epoch: int
     epochs: int
-    batch_size: int
+    batch_size: int  # of one process
+    processes: int
     accumulation: int
     resolution: int
     trainable: int  # parameters
@@ -61,6 +62,7 @@ class Plan:
             f"validation data {self.val_images} images, {self.val_queries} queries",
             f"steps           {self.epochs} epochs x {self.steps_per_epoch} = {self.epochs * self.steps_per_epoch}, "
             f"batches of {self.batch_size} images"
+            + (f" in each of {self.processes} processes" if self.processes > 1 else "")
             + (f" in {self.accumulation} parts" if self.accumulation > 1 else ""),
             f"input           {self.resolution} x {self.resolution} pixels",
             f"parameters      {self.trainable:,} trainable in {self.groups} groups, {self.frozen:,} frozen",
@@ -92,6 +94,7 @@ def make_plan(loaded: LoadedConfig, foundation: Foundation) -> Plan:
         steps_per_epoch=foundation.steps_per_epoch,
         epochs=config.trainer.max_epochs,
         batch_size=config.data.train.batch_size,
+        processes=foundation.processes,
         accumulation=config.trainer.gradient_accumulation_steps,
         resolution=config.model.resolution,
         trainable=trainable,

@@ -1,12 +1,14 @@
 """Seeds, and the state of every random generator as plain values that a checkpoint can hold."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+
+from sam3.train import distributed
 
 
 def seed_everything(seed: int) -> None:
@@ -30,7 +32,7 @@ def random_state() -> dict[str, Any]:
             "cached": float(cached),
         },
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device) for device in _cuda_devices()],
     }
 
 
@@ -42,8 +44,27 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
     rest = (numpy_state["position"], numpy_state["has_gauss"], numpy_state["cached"])
     np.random.set_state((numpy_state["kind"], keys, *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])
+    if len(state["cuda"]) == len(_cuda_devices()):
+        for device, saved in zip(_cuda_devices(), state["cuda"], strict=True):
+            torch.cuda.set_rng_state(saved.cpu(), device)
+
+
+def restore_own_random_state(states: Sequence[Mapping[str, Any]], seed: int) -> None:
+    """Take this process's state from those of all processes of the saved run.
+
+    A process that the saved run did not have draws from ``seed`` on.
+    """
+    if distributed.rank() < len(states):
+        restore_random_state(states[distributed.rank()])
+    else:
+        seed_everything(seed)
+
+
+def _cuda_devices() -> list[int]:
+    """All devices, or its own where every process has one: touching the others would take their memory."""
+    if not torch.cuda.is_available():
+        return []
+    return list(range(torch.cuda.device_count())) if distributed.world_size() == 1 else [torch.cuda.current_device()]
 
 
 @contextmanager

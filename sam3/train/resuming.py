@@ -3,7 +3,6 @@
 Semantics: spec/config_surface.md section 4 and design decision 10.
 """
 
-import copy
 import hashlib
 import json
 import logging
@@ -21,9 +20,10 @@ from sam3.io.checkpoint_files import is_safetensors, read_torch_archive
 from sam3.io.files import fingerprint
 from sam3.io.low_rank import PREFIX
 from sam3.model.low_rank import has_adapters
+from sam3.train import distributed
 from sam3.train.checkpointing import FORMAT, LAST, RunState
 from sam3.train.progress import Progress
-from sam3.train.reproducibility import restore_random_state
+from sam3.train.reproducibility import restore_own_random_state
 from sam3.train.schema import CheckpointConfig
 from sam3.train.weight_average import NO_AVERAGES
 
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 # Settings that may differ between a run and its continuation without a word.
 _UNREMARKABLE = (
     "logging.", "launcher.", "submitit.", "paths.experiment_log_dir", "trainer.checkpoint.", "trainer.callbacks",
+    "trainer.distributed.",
     "scratch.num_", "data.train.num_workers", "data.val.num_workers", "scratch.max_epochs",
 )  # fmt: skip
 
@@ -137,9 +138,30 @@ def _read_complete(path: Path) -> Mapping[str, Any] | None:
     return content if isinstance(content, Mapping) and content.get("format") == FORMAT else None
 
 
+def check_agreement(start: Start) -> None:
+    """Machines that do not share the output folder would train apart, or wait for each other, without a word.
+
+    Raises:
+        CheckpointError: the processes found different checkpoints.
+    """
+    mine = (str(start.path), start.content["progress"] if start.content else None)
+    main = distributed.broadcast_object(mine)
+    if distributed.any_true(mine != main):
+        raise CheckpointError(
+            f"the processes found different checkpoints: process {distributed.rank()} has {mine[0]}, process 0 has "
+            f"{main[0]} ({_counted(mine[1])} and {_counted(main[1])}). Give all machines the same folder as "
+            "paths.experiment_log_dir"
+        )
+
+
+def _counted(progress: Mapping[str, Any] | None) -> str:
+    return "no progress" if progress is None else f"epoch {progress['epoch']}, step {progress['step_in_epoch']}"
+
+
 def move_aside(start: Start) -> None:
     """Rename the rolling file of another origin, so that nothing overwrites it."""
-    if start.displaced is None:
+    distributed.barrier()  # the others have found it, too
+    if start.displaced is None or not distributed.is_main():
         return
     numbers = iter(range(1, 10**6))
     free = next(
@@ -158,25 +180,19 @@ def load_start(
         weights_only: leave optimizer and random generators alone, as validation needs neither.
 
     Raises:
-        CheckpointError: weights or optimizer of the file do not fit this run.
+        CheckpointError: the optimizer of the file does not fit this run.
     """
-    if start.path is None:
-        return
-    load_weights(state.model, start)
-    if state.average is not None:  # without saved averages they begin with the weights of the file
-        state.average.load_state_dict((start.content or {}).get("average") or NO_AVERAGES)
-    if start.content is None:
-        _log.info("%s holds weights only: training starts at epoch 0 from them", start.path)
-        return
     content = start.content
-    if weights_only:
-        _take_over(state.progress, Progress.from_dict(content["progress"]))
+    if state.average is not None:  # without saved averages they begin with the weights of the file
+        state.average.load_state_dict((content or {}).get("average") or NO_AVERAGES)
+    if content is None:
         return
-    # A copy: the tensors of ``content`` are the file itself, which the next checkpoint is to replace.
-    state.optimizer.load_state_dict(copy.deepcopy(content["optimizer"]))
+    _take_over(state.progress, Progress.from_dict(content["progress"]))
+    if weights_only:
+        return
+    state.optimizer.load_state_dict(content["optimizer"])
     state.scaler.load_state_dict(content["scaler"])
     state.means.load_state_dict(content["means"])
-    _take_over(state.progress, Progress.from_dict(content["progress"]))
     _adapt_to_changes(state, content["origin"], origin, steps_per_epoch)
     _log.info(
         "resumed %s: %d epochs and %d steps of the next one are done",
@@ -184,15 +200,36 @@ def load_start(
         state.progress.epoch,
         state.progress.step_in_epoch,
     )
-    restore_random_state(content["random"])
+    _restore_random(content["random"], seed=origin["config"]["trainer"]["seed_value"] + state.progress.steps)
+
+
+def _restore_random(saved: Any, seed: int) -> None:
+    states = [saved] if isinstance(saved, Mapping) else saved  # files of one process used to hold a single state
+    if len(states) != distributed.world_size():
+        _log.warning(
+            "resuming with %d instead of %d processes: random numbers of the model (dropout) are others from here on",
+            distributed.world_size(),
+            len(states),
+        )
+    restore_own_random_state(states, seed + distributed.rank())
 
 
 def load_weights(model: nn.Module, start: Start) -> None:
-    """The weights of ``start``. Adapters are kept apart if ``model`` has some; weights alone need not hold any."""
+    """The weights of ``start``, if it has a file, before the processes share the model.
+
+    Adapters are kept apart if ``model`` has some; weights alone need not hold any.
+
+    Raises:
+        CheckpointError: the file does not fit the model.
+    """
+    if start.path is None:
+        return
     adapting = has_adapters(model)
     checkpoint = read_checkpoint(start.path, merge_adapters=not adapting)
     may_be_missing = [rf".*\.{PREFIX}\w+\.(down|up|scale)"] if adapting and start.content is None else []
     load_into(model, checkpoint, allow_missing=may_be_missing)
+    if start.content is None:
+        _log.info("%s holds weights only: training starts at epoch 0 from them", start.path)
 
 
 def _take_over(progress: Progress, saved: Progress) -> None:
@@ -209,18 +246,40 @@ def _adapt_to_changes(state: RunState, old: Mapping[str, Any], new: Mapping[str,
         _log.warning("the training data or their order changed: epoch %d begins anew", progress.epoch)
         progress.step_in_epoch = 0
         state.means.reset()
+    _adapt_to_images_per_step(progress, old["images_per_step"], new["images_per_step"], steps_per_epoch)
     progress.steps = progress.epoch * steps_per_epoch + progress.step_in_epoch
 
 
-def describe_origin(config: Mapping[str, Any], num_records: int, start: Start) -> dict[str, Any]:
+def _adapt_to_images_per_step(progress: Progress, old: int, new: int, steps_per_epoch: int) -> None:
+    """The images that the epoch has had are fewer steps when a step takes more, of more processes or larger batches."""
+    if old == new:
+        return
+    done = min(progress.step_in_epoch * old // new, steps_per_epoch)
+    repeated = max(0, progress.step_in_epoch * old - done * new)
+    _log.warning(
+        "a step now takes %d images instead of %d, and learning rates follow the steps; of the current epoch %d of %d "
+        "steps are done%s",
+        new,
+        old,
+        done,
+        steps_per_epoch,
+        f", {repeated} images are seen again" if repeated else "",
+    )
+    progress.step_in_epoch = done
+
+
+def describe_origin(
+    config: Mapping[str, Any], num_records: int, start: Start, images_per_step: int = 0
+) -> dict[str, Any]:
     """What a restart compares with: the settings, the order of the data, the file the run descends from."""
-    loading = ("num_workers", "pin_memory")
+    loading = ("num_workers", "pin_memory", "batch_size", "drop_last")
     train = {key: value for key, value in config["data"]["train"].items() if key not in loading}
     order = {"data": train, "seed": config["trainer"]["seed_value"], "records": num_records}
     return {
         "config": config,
         "config_digest": _digest(config),
         "data_digest": _digest(order),
+        "images_per_step": images_per_step,  # of all processes
         "descends_from": _descent(start),
     }
 

@@ -168,6 +168,31 @@ def _last_and_best(progress: Progress) -> list[str]:
     return [f"{name} {progress.last_metric:.3f}{best}", *ap]
 
 
+class SilentLog(RunLog):
+    """Of the processes that write nothing: the main one does, with the numbers of all."""
+
+    def __init__(self) -> None:
+        self.live = LiveLine(False)
+
+    def forget_what_is_repeated(self, progress: Progress) -> None:
+        """Nothing was written."""
+
+    def close(self) -> None:
+        """Nothing is buffered."""
+
+    def step(self, *_, **__) -> None:
+        """Said by the main process."""
+
+    def train_epoch(self, *_) -> None:
+        """Said by the main process."""
+
+    def validation(self, *_) -> None:
+        """Said by the main process."""
+
+    def finished(self, *_) -> None:
+        """Said by the main process."""
+
+
 def optimizer_curves(optimizer, *, all_groups: bool) -> dict[str, float]:
     """Learning rate and weight decay: of every group, or of the groups with the extreme rates under each rule."""
     rows = list(zip(optimizer.groups, optimizer.optimizer.param_groups, strict=True))

@@ -43,7 +43,7 @@ class ScratchConfig:
     enable_segmentation: bool = True  # predict masks, not only boxes
     resolution: int = MISSING  # side of the square input, pixels; rounded up to a multiple of the patch
     max_epochs: int = 50
-    train_batch_size: int | str = 2  # images a step; auto = as many as fit into the device
+    train_batch_size: int | str = 2  # images a step and process; auto = as many as fit into the device
     val_batch_size: int = 1
     num_train_workers: int = 4  # loader processes; 0 = load in the training process
     num_val_workers: int = 2
@@ -372,10 +372,12 @@ class LoggingConfig:
 class LauncherConfig:
     num_nodes: int = 1
     gpus_per_node: int = 1  # processes on a node
+    sharding: str = "none"  # none, zero1 (optimizer state in parts), fsdp2 (weights and gradients, too): less memory
     experiment_log_dir: str | None = None
 
     def __post_init__(self) -> None:
         _positive("launcher", self, ("num_nodes", "gpus_per_node"))
+        _one_of("launcher.sharding", self.sharding, ("none", "zero1", "fsdp2"))
 
 
 @dataclass

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from sam3.data.collate import split_batch
 from sam3.data.loader import Loader
 from sam3.structures import Batch, to_device
-from sam3.train import distributed
 from sam3.train.batch_dumps import BatchDumps
 from sam3.train.best import take_over
 from sam3.train.callbacks import Callback
 from sam3.train.checkpointing import BEST, Checkpointer, RunState
 from sam3.train.early_stopping import EarlyStopping
+from sam3.train.engine import own_gradients
 from sam3.train.finite_guard import FiniteGuard, NotFiniteError
 from sam3.train.losses.criterion import Losses
-from sam3.train.losses.normalization import Share
+from sam3.train.losses.normalization import Share, agree_on_shares
 from sam3.train.matcher import NonFiniteCostError
+from sam3.train.meters import total_of_each
 from sam3.train.optim.optimizer import ScheduledOptimizer, clip_gradients
 from sam3.train.progress import Progress
-from sam3.train.prompt_passes import losses_in_passes
 from sam3.train.run_log import RunLog
 from sam3.train.schema import GradientClipConfig, TrainerConfig
 from sam3.train.stop_signals import StoppedBySignal, StopSignals
@@ -40,8 +40,8 @@ _log = logging.getLogger(__name__)
 class StepResult:
     """One optimiser step."""
 
-    losses: dict[str, Tensor]  # "loss" and its parts, means over the micro-batches, on the device
-    images: int
+    losses: dict[str, Tensor]  # "loss" and its parts, of the images of all processes, on the device; {} if skipped
+    images: int  # of all processes
     gradient_norm: float
     skipped: bool = False  # the loss or the gradient was not finite
 
@@ -64,7 +64,9 @@ class Precision:
 class Trainer:
     """Trains, validates and saves; built by :func:`sam3.train.assembly.build_trainer`.
 
-    Everything periodic is an object of its own: ``log``, ``checkpointer``, ``validator``, ``callbacks``.
+    Everything periodic is an object of its own: ``log``, ``checkpointer``, ``validator``, ``callbacks``. Several
+    processes go through the same steps, each with its share of every batch; ``network`` is model and loss, connected
+    by an engine (``engine.py``).
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Trainer:
         *,
         model: nn.Module,
         criterion: nn.Module,
+        network: nn.Module,
         optimizer: ScheduledOptimizer,
         state: RunState,
         train_loader: Loader | None,
@@ -86,6 +89,7 @@ class Trainer:
     ) -> None:
         self.model = model
         self.criterion = criterion
+        self.network = network
         self.optimizer = optimizer
         self.state = state
         self.train_loader = train_loader
@@ -158,7 +162,8 @@ class Trainer:
         last_end = time.monotonic()
         for batch in self.train_loader.iterate(progress.step_in_epoch):
             loaded = time.monotonic()
-            result = self.train_step(batch)
+            is_stand_in = not self.train_loader.places(progress.step_in_epoch)
+            result = self.train_step(batch, is_stand_in=is_stand_in)
             progress.steps += 1
             progress.step_in_epoch += 1
             end = time.monotonic()
@@ -167,42 +172,48 @@ class Trainer:
             last_end = end
         self._end_epoch()
 
-    def train_step(self, batch: Batch) -> StepResult:
-        """Forward and backward of every micro-batch, clip, step."""
+    def train_step(self, batch: Batch, *, is_stand_in: bool = False) -> StepResult:
+        """Forward and backward of every micro-batch, clip, step.
+
+        Args:
+            is_stand_in: this process takes part, but its images do not count.
+        """
         self.optimizer.apply_schedules(self.progress.steps, self.total_steps)
         self.optimizer.zero_grad()
-        parts = split_batch(batch, self.settings.gradient_accumulation_steps)
+        micro_batches = self._micro_batches(batch, is_stand_in)
         sums: dict[str, Tensor] = {}
-        for part in parts:
+        for number, (part, share) in enumerate(micro_batches, start=1):
             part = to_device(part, self.precision.device, non_blocking=True)
-            losses = self._losses(part)
-            if losses is None:
-                return self._skipped(batch, sums)
-            self.state.scaler.scale(losses.total / len(parts)).backward()
-            for name, value in {"loss": losses.total.detach(), **losses.parts}.items():
-                sums[name] = sums.get(name, 0.0) + value / len(parts)
+            with own_gradients(self.network) if number < len(micro_batches) else nullcontext():
+                losses = self._losses(part, share)
+                if losses is None:
+                    return self._skipped(batch)
+                self.state.scaler.scale(losses.total / len(micro_batches)).backward()
+            for name, value in losses.here(share).items():
+                sums[name] = sums.get(name, 0.0) + value / len(micro_batches)
         self.state.scaler.unscale_(self.optimizer.optimizer)
         norm = self._clip().item()
         if self.precision.dtype != torch.float16 and not math.isfinite(norm):
             self.guard.report(f"gradient norm {norm}", batch)  # in float16 the scaler skips and lowers its scale
-            return self._skipped(batch, sums)
+            return self._skipped(batch)
         self.state.scaler.step(self.optimizer.optimizer)
         self.state.scaler.update()
         if self.state.average is not None:
             self.state.average.update()
-        return StepResult(losses=sums, images=len(batch), gradient_norm=norm)
+        images = sum(share.images for _, share in micro_batches)
+        return StepResult(losses=total_of_each(sums), images=images, gradient_norm=norm)
 
-    def _losses(self, part: Batch) -> Losses | None:
+    def _micro_batches(self, batch: Batch, is_stand_in: bool) -> list[tuple[Batch, Share]]:
+        """The same number in every process; a process without images of its own repeats some, with no weight."""
+        parts = split_batch(batch, self.settings.gradient_accumulation_steps)
+        shares = agree_on_shares([] if is_stand_in else parts, self.settings.gradient_accumulation_steps)
+        return [(parts[index % len(parts)], share) for index, share in enumerate(shares)]
+
+    def _losses(self, part: Batch, share: Share) -> Losses | None:
         """Losses of one micro-batch; None when those of this or any other process are not finite."""
         try:
             with self.precision.autocast():
-                losses = losses_in_passes(
-                    self.model,
-                    self.criterion,
-                    part,
-                    Share.whole(part.targets),
-                    prompts_per_pass=self.settings.prompts_per_pass,
-                )
+                losses = self.network(part, share)
         except NonFiniteCostError as error:
             self.guard.report(str(error), part)
             losses = None
@@ -214,9 +225,9 @@ class Trainer:
             return clip_gradients(self.optimizer.parameters, None)
         return clip_gradients(self.optimizer.parameters, self.clip.max_norm, self.clip.norm_type)
 
-    def _skipped(self, batch: Batch, sums: dict[str, Tensor]) -> StepResult:
+    def _skipped(self, batch: Batch) -> StepResult:
         self.optimizer.zero_grad()
-        return StepResult(losses=sums, images=len(batch), gradient_norm=float("nan"), skipped=True)
+        return StepResult(losses={}, images=len(batch), gradient_norm=float("nan"), skipped=True)
 
     def _after_step(self, result: StepResult, *, data_seconds: float, step_seconds: float) -> None:
         progress = self.progress
@@ -240,7 +251,6 @@ class Trainer:
         """Save in the middle of an epoch and end, in all processes: one of them was asked to."""
         _log.warning("received %s: saving before leaving", received.name)
         self.checkpointer.save_last(self.state)
-        distributed.barrier()  # whoever starts the processes gives the others little time once one has left
         raise StoppedBySignal(received)
 
     def _end_epoch(self) -> None:

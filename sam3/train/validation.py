@@ -5,7 +5,7 @@ The numbers come from the written files, so anybody can compute them again.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from sam3.eval.drift import Drift
 from sam3.io.files import read_json
 from sam3.model.postprocess import detections
 from sam3.structures import Batch, Detections, DetectorOutput, to_device
+from sam3.train import distributed
 from sam3.train.concepts import ConceptMeter
 from sam3.train.drift import DriftProbe
 from sam3.train.meters import LiveLine, RunningMeans
@@ -102,6 +103,24 @@ class ValidationResult:
             yield f"drift from the starting weights {self.drift.value:.3f}"
 
 
+@dataclass
+class Found:
+    """What a process finds in its share of the validation images, each with its place in the order of all."""
+
+    records: list[tuple[int, str, list[dict[str, Any]]]] = field(default_factory=list)  # place, kind, COCO records
+    losses: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)  # place, images, values of a batch
+    images: int = 0
+
+
+def in_order(everything: Sequence[Found]) -> Found:
+    """All that the processes found, as one process would have found it."""
+    return Found(
+        records=sorted((entry for found in everything for entry in found.records), key=lambda entry: entry[0]),
+        losses=sorted((entry for found in everything for entry in found.losses), key=lambda entry: entry[0]),
+        images=sum(found.images for found in everything),
+    )
+
+
 class Validator:
     """Runs the model over the validation data.
 
@@ -165,27 +184,51 @@ class Validator:
         return self.folder / f"coco_predictions_{iou_type}.json"
 
     def run(self, model: nn.Module, autocast: AbstractContextManager) -> ValidationResult:
-        """Predict, write, measure. The model comes back in the mode it had; random generators are left alone."""
+        """Predict, write, measure. The model comes back in the mode it had; random generators are left alone.
+
+        Every process predicts its images; the main one writes and measures what all have found, and tells the others.
+        """
         start = time.monotonic()
-        was_training, means = model.training, RunningMeans()
-        records: dict[str, list[dict[str, Any]]] = {"bbox": [], "segm": []} if self.with_masks else {"bbox": []}
-        images = 0
+        was_training = model.training
         model.eval()
         try:
             with untouched_randomness(), torch.no_grad(), autocast:
-                for number, (batch, output) in enumerate(self._outputs(model), start=1):
-                    images += len(batch)
-                    if self.criterion is not None:
-                        losses = self.criterion(output, batch.targets)
-                        means.update({"loss": losses.total, **losses.parts}, weight=len(batch))
-                    for iou_type, found in self._records(batch, output):
-                        records[iou_type] += found
-                    self.live.show(f"validation [{number}/{len(self.loader)}]")
+                found = self._predict(model)
         finally:
             model.train(was_training)
         drift = None if self.drift is None else self.drift.measure(model, autocast)
         self.live.clear()
-        results = {iou_type: self._measure(iou_type, found) for iou_type, found in records.items()}
+        everything = distributed.gather_objects(found)
+        result = None
+        if distributed.is_main():
+            result = self._judge(in_order(everything), drift, time.monotonic() - start)
+        return distributed.broadcast_object(result)
+
+    def _predict(self, model: nn.Module) -> Found:
+        """What this process finds on its images."""
+        found = Found()
+        for step, (batch, output) in enumerate(self._outputs(model)):
+            self.live.show(f"validation [{step + 1}/{len(self.loader)}]")
+            places = self.loader.places(step)
+            if not places:
+                continue  # a stand-in, so that all processes call the network equally often
+            if self.criterion is not None:
+                losses = self.criterion(output, batch.targets)
+                values = {"loss": losses.total, **losses.parts}
+                found.losses.append((places[0], len(batch), {name: float(value) for name, value in values.items()}))
+            for image, iou_type, records in self._records(batch, output):
+                found.records.append((places[image], iou_type, records))
+            found.images += len(batch)
+        return found
+
+    def _judge(self, found: Found, drift: Drift | None, seconds: float) -> ValidationResult:
+        means = RunningMeans()
+        for _, images, values in found.losses:
+            means.update(values, weight=images)
+        records: dict[str, list[dict[str, Any]]] = {"bbox": [], "segm": []} if self.with_masks else {"bbox": []}
+        for _, iou_type, some in found.records:
+            records[iou_type] += some
+        results = {iou_type: self._measure(iou_type, of_type) for iou_type, of_type in records.items()}
         return ValidationResult(
             box=results["bbox"],
             mask=results.get("segm"),
@@ -193,9 +236,9 @@ class Validator:
             drift=drift,
             best_metric=self.best_metric,
             losses=means.means(),
-            images=images,
+            images=found.images,
             batches=len(self.loader),
-            seconds=time.monotonic() - start,
+            seconds=seconds,
         )
 
     def _outputs(self, model: nn.Module) -> Iterator[tuple[Batch, DetectorOutput]]:
@@ -204,17 +247,18 @@ class Validator:
             batch = to_device(batch, device, non_blocking=True)
             yield batch, model(batch)
 
-    def _records(self, batch: Batch, output: DetectorOutput) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """COCO records of every prompt of the batch; the large masks of one prompt at a time."""
+    def _records(self, batch: Batch, output: DetectorOutput) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+        """Row of the image and COCO records, prompt by prompt: so the large masks are those of one at a time."""
         for prompt in range(batch.num_prompts):
             found = to_device(self._detections(batch, output, prompt), "cpu")
             origin = {
                 "image_id": int(batch.origin.image_ids[prompt]),
                 "category_id": int(batch.origin.category_ids[prompt]),
             }
-            yield "bbox", prediction_file.box_records(found, **origin)
+            image = int(batch.image_index[prompt])
+            yield image, "bbox", prediction_file.box_records(found, **origin)
             if self.with_masks:
-                yield "segm", prediction_file.mask_records(found, **origin)
+                yield image, "segm", prediction_file.mask_records(found, **origin)
 
     def _detections(self, batch: Batch, output: DetectorOutput, prompt: int) -> Detections:
         """The best of one prompt, at the size of the image file."""

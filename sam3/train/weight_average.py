@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sam3.train.engine import part_like, whole
+
 NO_AVERAGES: Mapping[str, Any] = {"updates": 0, "averages": {}, "applied": False}
 
 
@@ -56,7 +58,8 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """An export is written while the averages are applied; it holds the weights that learn all the same."""
-        return {"updates": self.updates, "averages": dict(self._averages), "applied": self.is_applied}
+        averages = {name: whole(average) for name, average in self._averages.items()}
+        return {"updates": self.updates, "averages": averages, "applied": self.is_applied}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -67,7 +70,7 @@ class WeightAverage:
         self.updates = state["updates"]
         averages: Mapping[str, Tensor] = state["averages"]
         for name, own in self._averages.items():
-            own.copy_(averages[name] if name in averages else self._weights[name])
+            own.copy_(part_like(averages[name], own) if name in averages else self._weights[name])
         if state["applied"]:
             self.is_applied = True
             self._swap()

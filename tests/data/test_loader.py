@@ -1,13 +1,12 @@
 """Order, resuming, workers, ranks, and loaders that would be empty."""
 
 import logging
-from collections import Counter
 
 import pytest
 import torch
 
 from sam3.data.image_dataset import ImageDataset
-from sam3.data.loader import EpochOrder, _BatchSource, build_loader
+from sam3.data.loader import _BatchSource, build_loader
 from sam3.data.transforms.presets import finetune
 from sam3.errors import ConfigError, DataError
 from tests.data.coco_folder import write_coco_folder
@@ -98,20 +97,27 @@ def test_global_random_state_is_left_alone(folder):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_shuffled_ranks_are_equally_long_and_cover_everything():
-    orders = [EpochOrder(7, shuffle=True, seed=0, rank=rank, world_size=3) for rank in range(3)]
-    assert [len(order) for order in orders] == [3, 3, 3]
-    counts = Counter(index for order in orders for index in order.indices(2))
-    assert sorted(counts) == list(range(7))
-    assert sum(counts.values()) == 9
-    few = [EpochOrder(1, shuffle=True, seed=0, rank=rank, world_size=3).indices(0) for rank in range(3)]
-    assert few == [[0], [0], [0]]
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_the_steps_of_all_processes_are_those_of_one(folder, shuffle, drop_last):
+    options = {"shuffle": shuffle, "drop_last": drop_last, "seed": 3}
+    alone = build_loader(_dataset(folder), batch_size=6, **options)
+    ranks = [build_loader(_dataset(folder), batch_size=2, rank=rank, world_size=3, **options) for rank in range(3)]
+    assert [len(loader) for loader in ranks] == [len(alone)] * 3
+    assert {loader.images_per_step for loader in (alone, *ranks)} == {6}
+    together = list(zip(*(_names(loader) for loader in ranks), strict=True))
+    for step, whole in enumerate(_names(alone)):
+        own = {}
+        for loader, names in zip(ranks, together[step], strict=True):
+            own |= zip(loader.places(step), names, strict=False)  # a stand-in has no place
+        assert [own[place] for place in sorted(own)] == whole
+        assert sorted(own) == list(alone.places(step))
 
 
-def test_validation_ranks_repeat_nothing():
-    orders = [EpochOrder(7, shuffle=False, seed=0, rank=rank, world_size=3) for rank in range(3)]
-    assert [order.indices(0) for order in orders] == [[0, 3, 6], [1, 4], [2, 5]]
-    assert [len(order) for order in orders] == [3, 2, 2]
+def test_a_process_without_an_image_in_the_last_step_gets_a_stand_in(folder):
+    loaders = [build_loader(_dataset(folder), batch_size=1, rank=rank, world_size=8) for rank in range(8)]
+    assert [list(loader.places(0)) for loader in loaders] == [[0], [1], [2], [3], [4], [5], [6], []]
+    assert _names(loaders[7]) == [["0000.png"]]
 
 
 def test_a_loader_is_never_empty(folder, caplog):
@@ -124,8 +130,6 @@ def test_a_loader_is_never_empty(folder, caplog):
     empty.records = []
     with pytest.raises(DataError, match="0 records for world size 2, batch size 4, drop_last True"):
         build_loader(empty, batch_size=4, drop_last=True, shuffle=True, world_size=2)
-    with pytest.raises(DataError, match="7 records for world size 8"):
-        build_loader(dataset, batch_size=1, rank=7, world_size=8)
 
 
 @pytest.mark.parametrize(

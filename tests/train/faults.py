@@ -15,10 +15,11 @@ from sam3.train.callbacks import Callback
 
 @dataclass
 class NanLoss:
-    """A loss term that is not a number on its calls ``first`` .. ``last`` - 1."""
+    """A loss term that is not a number in steps ``first`` .. ``last`` - 1, of process ``rank`` or of all."""
 
     first: int
     last: int
+    rank: int | None = None
     weights: Mapping[str, float] = field(default_factory=lambda: {"loss_broken": 1.0})
     on_every_layer: bool = False
     calls: int = 0
@@ -26,7 +27,8 @@ class NanLoss:
     def __call__(self, predictions, targets, matches, num_boxes) -> dict[str, torch.Tensor]:
         # The last layer has two branches, one-to-one and one-to-many: one step is two calls.
         step, self.calls = self.calls // 2, self.calls + 1
-        factor = float("nan") if self.first <= step < self.last else 0.0
+        is_meant = self.rank in (None, distributed.rank())
+        factor = float("nan") if is_meant and self.first <= step < self.last else 0.0
         return {"loss_broken": predictions.boxes.sum() * factor}
 
 
@@ -107,3 +109,18 @@ class Recorder(Callback):
         if name.startswith("on_"):
             return lambda *_: Recorder.events.append(name)
         return super().__getattribute__(name)
+
+
+class Crash(Callback):
+    """One process fails after a step: it raises, or is gone without a word."""
+
+    def __init__(self, step: int, rank: int, how: str) -> None:
+        self.step, self.rank, self.how = step, rank, how
+
+    def on_step_end(self, trainer, result) -> None:
+        if (trainer.progress.steps, distributed.rank()) != (self.step, self.rank):
+            return
+        (trainer.checkpointer.folder.parent / "crashed").write_text(str(time.time()))
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("the roof is on fire")

@@ -1,6 +1,7 @@
 """Where a run begins: own rolling file, given checkpoint, given weights, or afresh."""
 
 import gc
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,18 @@ import torch
 
 from sam3.errors import CheckpointError, ConfigError
 from sam3.io.checkpoint import ModelCard, save_weights
+from sam3.train import distributed
 from sam3.train.checkpointing import LAST
-from sam3.train.resuming import Beginning, changed_settings, choose_start
+from sam3.train.progress import Progress
+from sam3.train.reproducibility import random_state
+from sam3.train.resuming import (
+    Beginning,
+    _adapt_to_images_per_step,
+    _restore_random,
+    changed_settings,
+    check_agreement,
+    choose_start,
+)
 from sam3.train.schema import CheckpointConfig
 from tests.train.micro import assert_equal_weights, make_trainer, train, weights
 
@@ -133,13 +144,54 @@ def test_changed_settings_are_named_and_a_new_order_begins_the_epoch_anew(one_cl
     stop = "trainer.callbacks=[{_target_: tests.train.faults.Stop, at: step, number: 5}]"
     with pytest.raises(KeyboardInterrupt):
         train(one_class, tmp_path, "scratch.max_epochs=2", "checkpoint.save_every_steps=1", stop)
-    train(one_class, tmp_path, "scratch.max_epochs=3", "scratch.train_batch_size=3", "scratch.lr_scale=0.2")
-    assert "scratch.train_batch_size: 2 -> 3" in sam3_log.text
+    train(one_class, tmp_path, "scratch.max_epochs=3", "data.train.shuffle=false", "scratch.lr_scale=0.2")
+    assert "data.train.shuffle: True -> False" in sam3_log.text
     assert "order changed: epoch 1 begins anew" in sam3_log.text
-    assert torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["progress"]["steps"] == 3 * 2
+    assert torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["progress"]["steps"] == 3 * 3
 
 
 def test_changes_without_effect_are_not_worth_a_line():
     old = {"scratch": {"lr_scale": 1, "num_train_workers": 4}, "logging": {"log_freq": 1}, "only_old": 1}
     new = {"scratch": {"lr_scale": 2, "num_train_workers": 0}, "logging": {"log_freq": 5}}
     assert changed_settings(old, new) == ["scratch.lr_scale: 1 -> 2", "only_old: 1 -> absent"]
+
+
+@pytest.mark.parametrize(
+    ("step", "old", "new", "steps_per_epoch", "expected", "said"),
+    [
+        (5, 2, 2, 10, 5, None),
+        (4, 2, 4, 5, 2, "a step now takes 4 images instead of 2, .* 2 of 5 steps are done$"),
+        (5, 2, 4, 5, 2, "2 of 5 steps are done, 2 images are seen again$"),
+        (2, 4, 1, 20, 8, "8 of 20 steps"),
+        (1, 8, 1, 5, 5, "5 of 5 steps"),  # the last step was not full
+        (0, 8, 1, 5, 0, "0 of 5 steps"),
+    ],
+)
+def test_steps_are_counted_anew_when_a_step_takes_other_images(
+    sam3_log, step, old, new, steps_per_epoch, expected, said
+):
+    progress = Progress(epoch=3, step_in_epoch=step)
+    _adapt_to_images_per_step(progress, old, new, steps_per_epoch)
+    assert progress.step_in_epoch == expected
+    assert bool(said) == bool(sam3_log.text)
+    assert re.search(said or "", sam3_log.messages[0] if said else "")
+
+
+def test_a_process_that_the_saved_run_did_not_have_draws_from_its_own_seed(monkeypatch, sam3_log):
+    torch.manual_seed(1)
+    states = [random_state()]
+    expected = torch.rand(1)
+    for rank, is_same in ((0, True), (1, False)):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        _restore_random(states, seed=4)
+        assert torch.equal(torch.rand(1), expected) == is_same
+    assert "resuming with 2 instead of 1 processes" in sam3_log.text
+
+
+def test_machines_without_a_common_folder_are_found_out(finished, monkeypatch):
+    start = choose_start(settings(finished), "train")
+    check_agreement(start)
+    monkeypatch.setattr(distributed, "broadcast_object", lambda value: ("elsewhere/last.pt", None))
+    with pytest.raises(CheckpointError, match="process 0 has elsewhere/last.pt .epoch 1, step 0 and no progress"):
+        check_agreement(start)

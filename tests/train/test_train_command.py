@@ -28,7 +28,6 @@ def test_the_readme_command_runs_from_a_bare_checkout(repository, one_class, tmp
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--num-gpus", "2"], "launcher.gpus_per_node is 2, but this version trains in one process"),
         (["--num_nodes", "3"], "launcher.num_nodes is 3, .* run it under torchrun on every machine"),
         (["launcher.gpus_per_node=0"], "launcher.gpus_per_node is 0; expected 1 or more"),
     ],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sam3.errors import CheckpointError, ConfigError
+from sam3.train.engine import load_whole_optimizer_state, whole_optimizer_state
 from sam3.train.optim.groups import LayerDecay, ParameterGroup, Rule, make_groups
 from sam3.train.optim.schedules import value_at
 
@@ -50,11 +51,14 @@ class ScheduledOptimizer:
         return [parameter for group in self.groups for parameter in group.parameters]
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the torch optimizer; each group carries its ``param_names``."""
-        return self.optimizer.state_dict()
+        """Whole state of the torch optimizer (on the main process); each group carries its ``param_names``."""
+        content = whole_optimizer_state(self.optimizer)
+        for group, own in zip(self.groups, content["param_groups"], strict=True):
+            own["param_names"] = list(group.names)
+        return content
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over a saved state.
+        """Takes over a saved whole state; what it keeps of it is copied.
 
         Raises:
             CheckpointError: It was saved with other parameter groups.
@@ -72,7 +76,7 @@ class ScheduledOptimizer:
                     f"parameter group {index} of the saved optimizer differs from this run's (first difference: "
                     f"{differing[0]!r}); resume with the settings it was saved with, or start from its weights only"
                 )
-        self.optimizer.load_state_dict(dict(state))
+        load_whole_optimizer_state(self.optimizer, state)
 
 
 def build_optimizer(
@@ -99,6 +103,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None, n
     parameters = list(parameters)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients, norm_type)
+    if hasattr(norm, "full_tensor"):  # gradients that the processes share: the norm of all parts
+        norm = norm.full_tensor()
     if max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
