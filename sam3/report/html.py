@@ -134,8 +134,9 @@ def table(head: Sequence[Any], rows: Sequence[Sequence[Any]], *, caption: Any = 
     kinds = ["number" if is_number else None for is_number in numeric]
     top = [element("th", head[column], class_=kinds[column], scope="col", tabindex=0) for column in columns]
     body = [element("tr", *(_cell(row[column], kinds[column], digits) for column in columns)) for row in rows]
-    inner = [element("caption", caption) if caption else "", element("thead", element("tr", *top))]
-    return element("div", element("table", *inner, element("tbody", *body), class_="sortable"), class_="scroll")
+    whole = element("table", element("thead", element("tr", *top)), element("tbody", *body), class_="sortable")
+    above = paragraph(caption, muted=True) if caption else ""  # a <caption> would scroll away with a wide table
+    return join([above, element("div", whole, class_="scroll")])
 
 
 def _is_number(value: Any) -> bool:
