@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "build_sam3_image_model": "sam3.model_builder",
+    "build_sam3_video_predictor": "sam3.model_builder",
     "Sam3Processor": "sam3.model.sam3_image_processor",
     "ModelConfig": "sam3.config",
 }

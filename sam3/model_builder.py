@@ -3,16 +3,19 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sam3.config import ModelConfig, TrackerConfig, resolve_config, sam3
-from sam3.errors import ConfigError
+from sam3.errors import CheckpointError, ConfigError
 from sam3.model.detector.detector import Sam3Image
-from sam3.model.initialization import initialize_weights
+from sam3.model.initialization import initialize_tracker, initialize_weights
 from sam3.model.interactive_predictor import InteractivePredictor
 from sam3.model.layers.layer_list import set_activation_checkpointing
+from sam3.model.sam3_video_predictor import Sam3VideoPredictor
+from sam3.model.video.sam3_video import Sam3Video
+from sam3.model.video.settings import VideoSettings, without_heuristics
 
 if TYPE_CHECKING:
     from sam3.io.checkpoint import Checkpoint
@@ -90,6 +93,56 @@ def build_sam3_image_model(
     return model
 
 
+def build_sam3_video_model(
+    checkpoint_path: str | Path | None = None,
+    *,
+    load_from_HF: bool = True,
+    device: str | torch.device | None = None,
+    bpe_path: str | Path | None = None,
+    apply_temporal_disambiguation: bool = True,
+    resolution: int | None = None,
+    config: str | ModelConfig = DEFAULT_CONFIG,
+) -> Sam3Video:
+    """Build detector and tracker with their weights; arguments as of :func:`build_sam3_image_model`.
+
+    Args:
+        apply_temporal_disambiguation: the tracker prefers memories of frames on which an object was seen well.
+
+    Raises:
+        CheckpointError: also for a SAM 3.1 file, whose tracker is another network.
+    """
+    target = resolve_device(device)
+    checkpoint = _read_weights(checkpoint_path, load_from_HF, config)
+    if checkpoint is not None and checkpoint.layout == "sam3.1":
+        raise CheckpointError(
+            f"weights '{checkpoint.path}' are of SAM 3.1, whose tracker is another network: they serve images and "
+            "clicks (build_sam3_image_model), not the SAM 3 video model"
+        )
+    options = {"resolution": resolution, "enable_segmentation": True, "second_neck": True}
+    model_config = _final_config(config, checkpoint, **options)
+    memory = replace(model_config.tracker, use_memory_selection=apply_temporal_disambiguation)
+    with torch.device("meta"):
+        model = Sam3Video(replace(model_config, tracker=memory), bpe_path=bpe_path)
+    model.to_empty(device=target)
+    if checkpoint is None:
+        initialize_weights(model.detector)
+        initialize_tracker(model.tracker)
+    else:
+        _load(model, checkpoint)
+        model.detector.card = checkpoint.card
+    return model.eval()
+
+
+def build_sam3_video_predictor(
+    checkpoint_path: str | Path | None = None, *, apply_temporal_disambiguation: bool = True, **options: Any
+) -> Sam3VideoPredictor:
+    """The predictor of :mod:`sam3.model.sam3_video_predictor`; arguments as of :func:`build_sam3_video_model`."""
+    model = build_sam3_video_model(
+        checkpoint_path, apply_temporal_disambiguation=apply_temporal_disambiguation, **options
+    )
+    return Sam3VideoPredictor(model, VideoSettings() if apply_temporal_disambiguation else without_heuristics())
+
+
 def _tracker_config(config: ModelConfig, checkpoint: "Checkpoint | None") -> TrackerConfig:
     """Single images remember nothing; the quality head of SAM 3.1 has no sigmoid (spec/sam31.md)."""
     is_31 = checkpoint is not None and checkpoint.layout == "sam3.1"
@@ -141,7 +194,7 @@ def _adapted(base: "Checkpoint | None", adapter: str | Path) -> "Checkpoint":
     return apply_adapter(base, read_adapter(adapter))
 
 
-def _load(model: Sam3Image, checkpoint: "Checkpoint") -> None:
+def _load(model: Sam3Image | Sam3Video, checkpoint: "Checkpoint") -> None:
     from sam3.io.checkpoint import load_into
 
     report = load_into(model, checkpoint)

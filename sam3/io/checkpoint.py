@@ -43,8 +43,12 @@ class Checkpoint:
     may_be_missing: tuple[str, ...] = ()  # patterns of names that this layout never holds
 
     def given_to(self, model: nn.Module) -> dict[str, Tensor]:
-        """What the file holds under the names of ``model``: the tracker's weights too, if the model takes clicks."""
-        if self.layout.startswith("transformers") or not any(n.startswith(CLICK_MODEL) for n in model.state_dict()):
+        """What the file holds under the names of ``model``: the tracker's weights too, if the model has a tracker."""
+        names = list(model.state_dict())
+        if names and all(name.startswith((DETECTOR, TRACKER)) for name in names):
+            image = {DETECTOR + name: tensor for name, tensor in self.state_dict.items()}
+            return image | {TRACKER + name: tensor for name, tensor in self.tracker_state.items()}
+        if self.layout.startswith("transformers") or not any(name.startswith(CLICK_MODEL) for name in names):
             return self.state_dict
         return self.state_dict | {CLICK_MODEL + name: tensor for name, tensor in self.tracker_state.items()}
 
@@ -127,7 +131,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: Sequen
         for name, tensor in own.items():
             if name in given:
                 tensor.copy_(given[name])
-    report = _report(checkpoint, own, unset)
+    report = _report(checkpoint, own, given, unset)
     _log.log(logging.WARNING if report.unexpected else logging.INFO, "%s", report)
     return report
 
@@ -232,18 +236,20 @@ def _is_not_a_weight(own: Tensor, given: Tensor) -> bool:
 
 def _name_in_file(checkpoint: Checkpoint, name: str) -> str:
     """How the released layout spells a name of the image model; other layouts: our name."""
-    if checkpoint.layout != "sam3":
+    if checkpoint.layout != "sam3" or name.startswith((DETECTOR, TRACKER)):
         return name
     return TRACKER + name.removeprefix(CLICK_MODEL) if name.startswith(CLICK_MODEL) else DETECTOR + name
 
 
-def _report(checkpoint: Checkpoint, own: Mapping[str, Tensor], unset: list[str]) -> LoadReport:
-    extra = [name for name in checkpoint.state_dict if name not in own]
+def _report(
+    checkpoint: Checkpoint, own: Mapping[str, Tensor], given: Mapping[str, Tensor], unset: list[str]
+) -> LoadReport:
+    extra = [name for name in given if name not in own]
     absent = tuple(part for part in _OPTIONAL_PARTS if not any(name.startswith(part) for name in own))
     unused = [name for name in extra if name.startswith(absent)] if absent else []
     tables = len(checkpoint.rotary_tables)
-    has_clicks = any(name.startswith(CLICK_MODEL) for name in own)
-    tracker = [] if has_clicks else [f"tracker.{name}" for name in checkpoint.tracker_state]
+    has_tracker = any(name.startswith((CLICK_MODEL, TRACKER)) for name in own)
+    tracker = [] if has_tracker else [f"tracker.{name}" for name in checkpoint.tracker_state]
     return LoadReport(
         path=checkpoint.path,
         layout=checkpoint.layout,

@@ -18,12 +18,7 @@ TEXT_POSITION_STD = 0.01
 
 def initialize_weights(model: Sam3Image) -> None:
     """Fill every parameter of ``model`` from torch's global random generator."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.reset_parameters()  # for the bias
-            nn.init.xavier_uniform_(module.weight)
-        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.LayerNorm | nn.GroupNorm | nn.Embedding):
-            module.reset_parameters()
+    _reset_layers(model)
     for module in model.modules():
         if isinstance(module, MultiHeadAttention):
             nn.init.xavier_uniform_(module.in_proj_weight)
@@ -34,7 +29,22 @@ def initialize_weights(model: Sam3Image) -> None:
     _initialize_decoder(model)
     for module in model.modules():
         if isinstance(module, Tracker):
-            _initialize_tracker(module)
+            _initialize_codes(module)
+
+
+def initialize_tracker(tracker: Tracker) -> None:
+    """Fill every parameter and buffer of a tracker."""
+    _reset_layers(tracker)
+    _initialize_codes(tracker)
+
+
+def _reset_layers(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()  # for the bias
+            nn.init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.LayerNorm | nn.GroupNorm | nn.Embedding):
+            module.reset_parameters()
 
 
 def _initialize_trunk(model: Sam3Image) -> None:
@@ -59,7 +69,7 @@ def _initialize_decoder(model: Sam3Image) -> None:
     nn.init.zeros_(decoder.bbox_embed.layers[-1].bias)
 
 
-def _initialize_tracker(tracker: Tracker) -> None:
+def _initialize_codes(tracker: Tracker) -> None:
     """Codes of time and absence start small, the memory encoder's blocks as identities."""
     own = ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
     for name in own:

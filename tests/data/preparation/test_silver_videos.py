@@ -16,13 +16,13 @@ from sam3.errors import ConfigError, DataError
 
 
 def write_video(path: Path, frames: int) -> None:
-    """Frame k is grey of value 20 k."""
+    """Frame k is grey of value 20 k modulo 256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=6)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for index in range(frames):
-            picture = np.full((48, 64, 3), 20 * index, np.uint8)
+            picture = np.full((48, 64, 3), 20 * index % 256, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
 
