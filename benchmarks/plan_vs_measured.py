@@ -118,6 +118,8 @@ def measure(run: RunConfig, shape: BatchShape, *, stand_in: bool) -> tuple[int, 
 def _resting(trainer: Trainer, batch: object) -> int:
     """What is alive between two steps."""
     states = [v for state in trainer.optimizer.optimizer.state.values() for v in state.values() if torch.is_tensor(v)]
+    if trainer.state.average is not None:
+        states += trainer.state.average.state_dict()["averages"].values()
     return sum(map(storage_bytes, [*trainer.model.parameters(), *trainer.model.buffers(), *states, *tensors_of(batch)]))
 
 

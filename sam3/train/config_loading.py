@@ -71,12 +71,20 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> LoadedConfig:
 def check_config(composed: DictConfig, source: str, notes: Sequence[str] = ()) -> LoadedConfig:
     """Merge a composed configuration onto the schema and check it; errors as in :func:`load_config`."""
     composed = _merge_onto_schema(composed)
-    if composed.launcher.experiment_log_dir is None:
+    if _value_at(composed, "launcher.experiment_log_dir") is None:
         composed.paths.experiment_log_dir = str(Path.cwd() / "sam3_logs" / Path(source).stem)
     notes = (*notes, *_round_resolution(composed))
     run = _resolve(composed)
     check_targets(OmegaConf.to_container(composed, resolve=True))
     return LoadedConfig(run, composed, source, notes)
+
+
+def _value_at(composed: DictConfig, key: str) -> Any:
+    """A value with its interpolations filled in."""
+    try:
+        return OmegaConf.select(composed, key)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error)) from error
 
 
 # --- finding the file ---

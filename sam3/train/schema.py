@@ -26,6 +26,8 @@ class PathsConfig:
     checkpoint_path: str | None = None  # weights to start from; null = the released ones (download)
     base_annotation_path: str | None = None  # folder with the annotation files of a benchmark
     image_roots: dict[str, str | None] = field(default_factory=dict)  # image folders of a benchmark, by name
+    roboflow_vl_100_root: str | None = None  # folder with the data sets of Roboflow-100-VL
+    odinw_root: str | None = None  # folder with the data sets of ODinW13
 
 
 @dataclass
@@ -157,6 +159,13 @@ class DataConfig:
     subset: str | None = None  # which part of a benchmark
     subsets: dict[str, Any] = field(default_factory=dict)  # its parts: name -> where they lie
     benchmark: BenchmarkConfig | None = None
+    index: int | None = None  # which of a collection's data sets, in alphabetical order; a job array counts it up
+    name: str | None = None  # its folder
+    eval_split: str | None = None  # which of its folders is validated on
+    seed: int | None = None  # which few-shot choice
+    train_file: str | None = None  # its annotation file
+    eval_file: str | None = None  # of eval_split
+    prompts_of: dict[str, Any] = field(default_factory=dict)  # data set of a collection -> its prompts
     prompts: Any = None  # null, a list of {id, name}, or a mapping id / name / "*" -> phrase
     negatives: Any = None  # _target_ node: phrases from outside the data set trained as absent; null = none
     probes: Any = None  # _target_ node: phrases from outside the data set asked in validation; null = none

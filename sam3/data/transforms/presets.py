@@ -53,16 +53,22 @@ def finetune(
 
 
 def square_eval(
-    resolution: int, *, mean: Sequence[float] = _HALF, std: Sequence[float] = _HALF, visual_probability: float = 0.0
+    resolution: int,
+    *,
+    mean: Sequence[float] = _HALF,
+    std: Sequence[float] = _HALF,
+    visual_probability: float = 0.0,
+    visual_keeps_text: bool = False,
 ) -> Compose:
     """Validation: square resize to ``resolution``, nothing at random, nothing left out.
 
     Args:
         visual_probability: 1 = ask by example box instead of by word (an object of the query, chosen at random).
+        visual_keeps_text: ask by word and box instead.
     """
     return Compose(
         [
-            *_if(visual_probability, TextToVisual(visual_probability)),
+            *_if(visual_probability, TextToVisual(visual_probability, keep_text=visual_keeps_text)),
             RandomResize((resolution,)),
             Normalize(tuple(mean), tuple(std)),
         ]

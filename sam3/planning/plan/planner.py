@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
+from sam3.errors import ConfigError
 from sam3.planning.plan.data_facts import DataFacts, read_facts
 from sam3.planning.plan.fitting import Change, Suggestion, fits, possible_changes, suggest
 from sam3.planning.plan.report import format_plan, format_suggestion, to_dict
@@ -34,6 +35,10 @@ def plan(
     """
     logging.getLogger("sam3.data").setLevel(logging.ERROR)  # the doctor speaks of the data
     loaded = load_config(config, overrides)
+    if loaded.run.data.train.dataset is None or loaded.run.trainer.mode == "val":
+        raise ConfigError(
+            f"{loaded.source} trains nothing (trainer.mode={loaded.run.trainer.mode}); there is no step to plan"
+        )
     facts = read_facts(loaded.run, **given)
     device = device or _device_of(loaded.run)
     estimate = estimate_step(loaded.run, facts.shape(loaded.run), device)

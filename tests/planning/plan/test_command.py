@@ -75,3 +75,8 @@ def test_wrong_numbers_and_keys_are_refused():
         main([*ARGUMENTS, "--phrases", "0"])
     with pytest.raises(ConfigError, match="scratch.resolutoin"):
         main([*ARGUMENTS, "scratch.resolutoin=3"])
+
+
+def test_a_configuration_that_trains_nothing_is_refused():
+    with pytest.raises(ConfigError, match="trains nothing"):
+        main([*ARGUMENTS, "trainer.mode=val"])
