@@ -1,13 +1,13 @@
 """How large a batch can become: from the data set where it is there, else from stated assumptions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sam3.planning.plan.stand_ins import BatchShape
 from sam3.train.assembly import Datasets, build_loaders
 from sam3.train.parts import build_part
-from sam3.train.schema import RunConfig
+from sam3.train.schema import AUTO, RunConfig
 
 ASSUMED_OBJECTS = 8
 
@@ -25,7 +25,7 @@ class DataFacts:
         """The batch that takes most memory: each of its pictures the largest."""
         chunk = run.data.train.dataset.get("category_chunk_size")
         return BatchShape(
-            images=run.data.train.batch_size,
+            images=batch_size(run),
             resolution=run.model.resolution,
             phrases=min(self.phrases, chunk or self.phrases),
             objects=self.objects,
@@ -49,13 +49,18 @@ def read_facts(
     given = [f"--{name}" for name, value in (("phrases", phrases), ("objects", objects), ("images", images)) if value]
     steps = found.steps_per_epoch
     if images is not None:
-        steps = max(1, images // (run.data.train.batch_size * processes(run)))
+        steps = max(1, images // (batch_size(run) * processes(run)))
     return DataFacts(
         phrases or found.phrases,
         found.objects if objects is None else objects,
-        ", ".join([*given, found.source]),
+        ", ".join([*given, found.source, *(["batch auto: one image"] if run.data.train.batch_size == AUTO else [])]),
         steps,
     )
+
+
+def batch_size(run: RunConfig) -> int:
+    """Images a step; ``auto`` is planned as one, the least it can become."""
+    return 1 if run.data.train.batch_size == AUTO else run.data.train.batch_size
 
 
 def processes(run: RunConfig) -> int:
@@ -65,7 +70,8 @@ def processes(run: RunConfig) -> int:
 
 def _from_dataset(run: RunConfig) -> DataFacts:
     dataset: Any = build_part(run.data.train.dataset)
-    loader, _ = build_loaders(run, Datasets(train=dataset, val=None))
+    split = replace(run.data.train, batch_size=batch_size(run))
+    loader, _ = build_loaders(replace(run, data=replace(run.data, train=split)), Datasets(train=dataset, val=None))
     negatives, limit = run.scratch.max_negatives_per_img, run.scratch.max_ann_per_img
     phrases, objects = 1, 0
     for record in dataset.records:

@@ -62,9 +62,9 @@ def possible_changes(run: RunConfig, estimate: Estimate) -> list[Change]:
         changes.append(Change(("loss.terms.masks.num_sample_points=12544",), "masks judged at points"))
     if masks is not None and run.scratch.max_masks_per_img is None and max(shape.objects_per_prompt) > 8:
         changes.append(Change(("scratch.max_masks_per_img=8",), "fewer masks taught a step"))
-    if shape.phrases > 4:
-        half = (shape.phrases + 1) // 2
-        changes.append(Change((f"data.train.dataset.category_chunk_size={half}",), "more passes over each image"))
+    at_once = min(shape.phrases, run.trainer.prompts_per_pass or shape.phrases)
+    if at_once > 2:
+        changes.append(Change((f"trainer.prompts_per_pass={(at_once + 1) // 2}",), "more passes behind the encoder"))
     if not run.model.tune.freeze and not run.model.freeze:
         changes.append(Change(("tune=frozen_text",), "phrases keep their meaning"))
         changes.append(Change(("tune=lora",), "adapters learn, not weights"))

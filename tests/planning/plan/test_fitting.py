@@ -46,7 +46,7 @@ def test_what_is_done_already_is_not_suggested():
 def test_what_is_switched_off_is_suggested():
     found = changes_of("model=tiny", dtype=None, phrases=9)
     assert found[:2] == ["model.activation_checkpointing=all", "optim.amp.enabled=true"]
-    assert "data.train.dataset.category_chunk_size=5" in found
+    assert "trainer.prompts_per_pass=4" in found
 
 
 def test_suggestions_can_be_given_on_the_command_line_and_replace_what_was_given():

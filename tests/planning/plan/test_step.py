@@ -70,6 +70,8 @@ def test_sizes_come_from_the_largest_picture_of_the_data(three_classes, tmp_path
     assert (given.phrases, given.objects, given.steps_per_epoch) == (9, 0, 50)
     chunked = load_config(MULTI, [*settings, "data.train.dataset.category_chunk_size=2"]).run
     assert given.shape(chunked).phrases == 2
+    automatic = load_config(MULTI, [*settings, "scratch.train_batch_size=auto"]).run
+    assert (read_facts(automatic).steps_per_epoch, read_facts(automatic).shape(automatic).images) == (6, 1)
 
 
 def test_without_data_the_assumption_is_said():
