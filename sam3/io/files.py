@@ -31,6 +31,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(temporary)
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say which file it refused
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sam3.errors import CheckpointError
@@ -34,6 +35,10 @@ _log = logging.getLogger(__name__)
 
 FORMAT = "sam3-training-1"
 LAST, BEST = "last.pt", "best.pt"
+
+# A full disk is a RuntimeError of torch's archive writer, whose message depends on where the disk was full:
+# "inline_container.cc: unexpected pos 128 vs 0", "iostream error", "failed writing file".
+_WRITER_WORDS = ("inline_container", "iostream", "writ")
 
 
 @dataclass
@@ -89,6 +94,7 @@ class Checkpointer:
         self.origin = dict(origin)
         self.adapter = adapter
         self.folder = Path(settings.save_dir)
+        self._failed_saves = 0  # in a row
 
     @property
     def last(self) -> Path:
@@ -112,10 +118,35 @@ class Checkpointer:
         missing = distributed.any_true(distributed.is_main() and not self.epoch_file(epoch).exists())
         return (listed or regular) and epoch > 0 and missing
 
-    def save_last(self, state: RunState) -> None:
-        """Write the rolling file; called by all processes, as :meth:`export` is, and done when they come back."""
-        self._write_complete(self.last, state, state.weights())
-        distributed.barrier()
+    def save_last(self, state: RunState, *, or_stop: bool = True) -> None:
+        """Write the rolling file; called by all processes, as :meth:`export` is, and done when they come back.
+
+        Args:
+            or_stop: False = when the disk refuses, the earlier file stays and the run goes on to its next save, unless
+                that happened ``failed_saves_limit`` times in a row.
+
+        Raises:
+            CheckpointError: the file cannot be written; in all processes.
+        """
+        error = None
+        try:
+            self._write_complete(self.last, state, state.weights())
+        except CheckpointError as caught:
+            error = caught
+        if not distributed.any_true(error is not None):
+            self._failed_saves = 0
+            return
+        self._failed_saves += 1
+        error = error or CheckpointError(f"process 0 cannot write {self.last}; its log says why")
+        if or_stop or self._failed_saves >= self.settings.failed_saves_limit:
+            raise error
+        _log.error(
+            "%s. The run goes on and saves again when it is due next; %d failed saves in a row end it, this was number "
+            "%d (trainer.checkpoint.failed_saves_limit)",
+            error,
+            self.settings.failed_saves_limit,
+            self._failed_saves,
+        )
 
     def export(self, path: Path, state: RunState) -> None:
         """Write a file for use elsewhere."""
@@ -161,9 +192,9 @@ def disk_errors_named(path: Path) -> Iterator[None]:
     """Turn what goes wrong while writing ``path`` into a message that says what to do."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "writ" not in str(error):
-            raise  # a full disk is a RuntimeError of torch's archive writer, other ones are not ours to explain
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in _WRITER_WORDS):
+            raise  # not ours to explain
         raise CheckpointError(
             f"cannot write {path}: {str(error).splitlines()[0]} ({free_space(path)}). The earlier file "
             "is unharmed: make room (or give another paths.experiment_log_dir) and start the same command again"

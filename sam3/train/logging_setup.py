@@ -7,8 +7,10 @@ Names of curves: spec/training.md 3.7, with validation under ``Meters_val`` (the
 import json
 import logging
 import math
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,13 @@ class JsonLines:
         """Add a line; JSON knows no NaN and no infinity, they become null."""
         values = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        except OSError as error:  # a line is worth less than the run
+            os.truncate(self.path, before)
+            _log.warning("%s lacks a line: %s", self.path, error)
 
     def read(self) -> list[dict[str, Any]]:
         """All lines; a last line that was cut off by a crash is left out."""
@@ -89,14 +96,15 @@ class Curves:
             self._writer = _summary_writer(settings, first_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        if self._writer is not None:
-            for tag, value in values.items():
+        with self._curves_are_expendable():
+            for tag, value in values.items() if self._writer else ():
                 self._writer.add_scalar(tag, value, step, new_style=True)
 
     def image(self, tag: str, picture: np.ndarray, step: int) -> None:
         """``picture``: (H, W, 3) uint8."""
-        if self._writer is not None:
-            self._writer.add_image(tag, picture, step, dataformats="HWC")
+        with self._curves_are_expendable():
+            if self._writer is not None:
+                self._writer.add_image(tag, picture, step, dataformats="HWC")
 
     def precision_recall(self, tag: str, curve: PrCurve, step: int) -> None:
         """Shown under the tab PR CURVES; the slider moves the score threshold."""
@@ -114,8 +122,18 @@ class Curves:
             )
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        with self._curves_are_expendable():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextmanager
+    def _curves_are_expendable(self) -> Iterator[None]:
+        """A full disk ends the curves, not the run."""
+        try:
+            yield
+        except OSError as error:
+            _log.error("TensorBoard cannot write (%s): the curves of this start end here", error)
+            self._writer = None  # not closed: that would wait for what cannot be written
 
 
 def _summary_writer(settings: TensorboardConfig, first_step: int) -> Any:

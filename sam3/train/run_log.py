@@ -111,6 +111,8 @@ class RunLog:
         """What the report of a run needs beside the curves of the epoch: pace, memory, time, rates at its end."""
         return {
             "Trainer/seconds": trainer.progress.seconds,
+            "Trainer/replaced_images": trainer.replaced.count,
+            "Trainer/skipped_steps": trainer.progress.nonfinite_steps,
             "Trainer/images_per_second": self.pace.images_per_second,
             "Trainer/memory_gb": memory_gb(trainer.precision.device),
         } | optimizer_curves(trainer.optimizer, all_groups=False)

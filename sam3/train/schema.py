@@ -248,6 +248,7 @@ class CheckpointConfig:
 
     save_dir: str = MISSING
     save_every_steps: int = 0  # also write last.pt every n steps; 0 = at the end of each epoch only
+    failed_saves_limit: int = 3  # so many saves of last.pt in a row that the disk refuses end the run
     save_freq: int = 0  # export checkpoint_<k>.pt every n epochs; 0 = never
     save_epochs: list[int] = field(default_factory=list)  # export checkpoint_<k>.pt after these epochs (from 1)
     save_model_only: bool = False  # exports without optimizer
@@ -258,6 +259,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         _not_negative("trainer.checkpoint", self, ("save_every_steps", "save_freq"))
+        _positive("trainer.checkpoint", self, ("failed_saves_limit",))
         if any(epoch < 1 for epoch in self.save_epochs):
             raise ConfigError(f"trainer.checkpoint.save_epochs is {self.save_epochs}; epochs count from 1")
         if self.on_conflict is not None:

@@ -28,6 +28,7 @@ from sam3.train.matcher import NonFiniteCostError
 from sam3.train.meters import total_of_each
 from sam3.train.optim.optimizer import ScheduledOptimizer, clip_gradients
 from sam3.train.progress import Progress
+from sam3.train.replaced_images import ReplacedImages
 from sam3.train.run_log import RunLog
 from sam3.train.schema import GradientClipConfig, TrainerConfig
 from sam3.train.stop_signals import StoppedBySignal, StopSignals
@@ -103,6 +104,7 @@ class Trainer:
         self.guard = FiniteGuard(settings.nonfinite_limit, state.progress, dumps)
         self.early_stopping = EarlyStopping(settings.early_stopping, state.progress)
         self.stop = StopSignals()
+        self.replaced = ReplacedImages(train_loader)
 
     @property
     def progress(self) -> Progress:
@@ -245,7 +247,7 @@ class Trainer:
         if (received := self.stop.agreed()) is not None:
             self._leave(received)
         if self.checkpointer.is_due_after_step(progress) and progress.step_in_epoch < len(self.train_loader):
-            self.checkpointer.save_last(self.state)
+            self.checkpointer.save_last(self.state, or_stop=False)
 
     def _leave(self, received: signal.Signals) -> NoReturn:
         """Save in the middle of an epoch and end, in all processes: one of them was asked to."""
@@ -259,10 +261,11 @@ class Trainer:
         progress.epoch, progress.step_in_epoch = epoch + 1, 0
         progress.pending_validation = self._is_validation_due(epoch)
         self.state.means.reset()
+        self.replaced.report(epoch)
         self.log.train_epoch(self, epoch, means)
         for callback in self.callbacks:
             callback.on_epoch_end(self, means)
-        self.checkpointer.save_last(self.state)
+        self.checkpointer.save_last(self.state, or_stop=False)
 
     # --- between epochs ---
 

@@ -1,6 +1,7 @@
 """Parts that fail on purpose, named by ``_target_`` in tests."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -63,6 +64,21 @@ class FailInRank(Callback):
     def on_step_end(self, trainer, result) -> None:
         if (trainer.progress.steps, distributed.rank()) == (self.step, self.rank):
             raise RuntimeError(f"fault of process {self.rank}")
+
+
+class FullDisk(Callback):
+    """Takes the room of the run's disk after step ``first`` and gives it back after step ``last``."""
+
+    def __init__(self, first: int, last: int, leave: int) -> None:
+        self.first, self.last, self.leave = first, last, leave
+
+    def on_step_end(self, trainer, result) -> None:
+        disk = next(path for path in trainer.checkpointer.folder.parents if path.is_mount())
+        if trainer.progress.steps == self.first:
+            with open(disk / "filler", "wb") as file:
+                file.write(bytes(shutil.disk_usage(disk).free - self.leave))
+        elif trainer.progress.steps == self.last:
+            (disk / "filler").unlink()
 
 
 class HoldAtStep(Callback):
