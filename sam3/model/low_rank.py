@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA) on the weights of a network that stays as it is.
 
 Our own and not ``peft``: that wraps modules, which renames the released keys (``...qkv.base_layer.weight``), reaches
-fused projections such as ``in_proj_weight`` only through an experimental path, and brings accelerate and transformers.
+fused projections such as ``in_proj_weight`` by wrapping once more, and brings accelerate and transformers.
 Here a weight keeps its name and place; reading the attribute gives the adapted weight.
 """
 
