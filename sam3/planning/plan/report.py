@@ -17,8 +17,8 @@ def format_plan(source: str, estimate: Estimate, facts: DataFacts, *, memory: in
     shape, e = estimate.shape, estimate
     lines = [
         f"configuration  {source}",
-        f"step           {shape.images} images of {shape.resolution} x {shape.resolution} pixels; in each "
-        f"{shape.phrases} phrases, {shape.objects} objects ({facts.source})",
+        f"step           {_count(shape.images, 'image')} of {shape.resolution} x {shape.resolution} pixels; in each "
+        f"{_count(shape.phrases, 'phrase')}, {_count(shape.objects, 'object')} ({facts.source})",
         f"precision      {precision_text(e.dtype)}, kernels of {e.device}",
         f"parameters     {e.trainable:,} trainable, {e.frozen:,} frozen",
         f"static         weights {size_text(e.weights)}, gradients {size_text(e.gradients)}, optimizer "
@@ -37,6 +37,10 @@ def format_plan(source: str, estimate: Estimate, facts: DataFacts, *, memory: in
             f"{size_text(CONTEXT_BYTES)} are CUDA's own)"
         )
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _time(estimate: Estimate, facts: DataFacts, tflops: float | None) -> list[str]:

@@ -12,6 +12,7 @@ from sam3.planning.plan.trace import Trace, fake_mode, make_fake, storage_bytes,
 from sam3.train.assembly import build_criterion, build_scheduled_optimizer, choose_precision
 from sam3.train.batch_dumps import BatchDumps
 from sam3.train.checkpointing import RunState
+from sam3.train.engine import connect
 from sam3.train.meters import RunningMeans
 from sam3.train.model_setup import build_model
 from sam3.train.plan import count_parameters
@@ -124,6 +125,7 @@ def build_step_trainer(run: RunConfig, device: str, mode: FakeTensorMode | None)
     return Trainer(
         model=model,
         criterion=criterion,
+        network=connect(model, criterion, prompts_per_pass=run.trainer.prompts_per_pass),
         optimizer=optimizer,
         state=RunState(model, optimizer, precision.scaler(), Progress(), RunningMeans(), average),
         train_loader=range(1),
