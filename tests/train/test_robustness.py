@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import pytest
 import torch
 
 from sam3.errors import CheckpointError, run_command
+from sam3.train import distributed
 from sam3.train.checkpointing import LAST
+from sam3.train.stop_signals import StoppedBySignal
 from sam3.train.train import main
+from tests.train.faults import SignalAtStep
 from tests.train.micro import SINGLE, assert_equal_weights, make_trainer, overrides, train, weights
+from tests.train.pair import run_pair
 
 EVERY_STEP = "checkpoint.save_every_steps=1"
 EPOCHS = "scratch.max_epochs=2"
@@ -106,3 +111,34 @@ def test_an_image_that_cannot_be_read_is_replaced_counted_and_reported(one_class
     assert all(broken.name in text for text in reports)
     stats = [json.loads(line) for line in Path(tmp_path / "run/logs/train_stats.json").read_text().splitlines()]
     assert [line["Trainer/replaced_images"] for line in stats] == [1, 1]
+
+
+def in_two_processes(data, out):
+    """Of each process: who left how, who knows of the full disk, what was replaced."""
+    torch.manual_seed(0)
+    trainer = make_trainer(data, out, EPOCHS, "trainer.mode=train_only", "scratch.train_batch_size=1")
+    if distributed.is_main():
+        trainer.callbacks = [SignalAtStep(2, "SIGUSR1")]
+    with pytest.raises(StoppedBySignal) as stopped:
+        trainer.run()
+    saved = torch.load(trainer.checkpointer.last, weights_only=True)["progress"]["steps"]
+    trainer.replaced.report(0)
+    if distributed.is_main():
+        trainer.checkpointer.folder = Path("/proc/nowhere")  # refuses every file
+    with pytest.raises(CheckpointError) as refused:
+        trainer.checkpointer.save_last(trainer.state)
+    return stopped.value.code, saved, trainer.replaced.count, str(refused.value)
+
+
+@pytest.mark.slow
+def test_two_processes_agree(one_class, tmp_path):
+    """The signal reached one, the disk refused one, and the broken image was met by one of them."""
+    data = shutil.copytree(one_class, tmp_path / "data")
+    for image in sorted((data / "train/images").iterdir())[:3]:
+        image.write_bytes(b"no picture")
+    main_process, other = run_pair(in_two_processes, data, tmp_path / "run")
+    assert main_process[:2] == other[:2] == (128 + signal.SIGUSR1, 2)
+    assert main_process[2] > 0
+    assert other[2] == 0  # process 0 speaks for both
+    assert "cannot write /proc/nowhere/last.pt" in main_process[3]
+    assert "process 0 cannot write" in other[3]
