@@ -115,15 +115,23 @@ def _smallest(folder: Path, case: str, runs: int, *, bound: bool) -> tuple[float
 
 
 def _compare_processes(folder: Path, runs: int) -> None:
-    """Wall time of one process and of two, turn by turn; CPU seconds of all, children included."""
+    """Wall time of one process and of two, turn by turn; and, for a machine that others use, what two idle cores would
+    need: the CPU seconds of this process and half of those of its children."""
     walls: dict[int, float] = {}
+    work: dict[int, float] = {}
     results = set()
     for _ in range(runs):
         for workers in (1, 2):
-            start = time.perf_counter()
+            start, before = time.perf_counter(), os.times()
             results.add(json.dumps(cgf1(folder, "segm", workers)))
+            after = os.times()
+            own = after.user + after.system - before.user - before.system
+            children = after.children_user + after.children_system - before.children_user - before.children_system
             walls[workers] = min(walls.get(workers, float("inf")), time.perf_counter() - start)
-    print(f"dense masks, wall seconds: one process {walls[1]:.2f}, two {walls[2]:.2f}: {walls[1] / walls[2]:.2f} times")
+            work[workers] = min(work.get(workers, float("inf")), own + children / workers)
+    for name, seconds in (("wall seconds", walls), ("CPU seconds along the longest path", work)):
+        ratio = seconds[1] / seconds[2]
+        print(f"dense masks, {name}: one process {seconds[1]:.2f}, two {seconds[2]:.2f}: {ratio:.2f} times")
     print(f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; results {len(results)} different")
 
 

@@ -7,6 +7,7 @@ import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,6 +153,41 @@ class TableBuilder:
         else:
             self._undrawn[len(self._positions) - 1] = segmentation
             self._boxes.extend((0.0, 0.0, 0.0, 0.0))
+
+    def extend(self, positions: list[int], pair_ids: list[int], shapes: list[Any]) -> None:
+        """Many instances of category 0: compressed masks of sound runs, or boxes. All are added or, on error, none.
+
+        Raises:
+            LookupError, TypeError, ValueError, OverflowError: one of them is something else; add them one by one to
+                find out which.
+        """
+        ids = array("q", pair_ids)
+        if bool in set(map(type, pair_ids)):
+            raise TypeError("an id is no number")
+        if self.iou_type == "bbox":
+            numbers = array("d", chain.from_iterable(shapes))
+            if set(map(len, shapes)) - {4} or not np.isfinite(numbers).all():
+                raise ValueError("a box is no box")
+            self._boxes.extend(numbers)
+        else:
+            sizes = array("q", chain.from_iterable([mask["size"] for mask in shapes]))
+            grid = np.array(sizes, dtype=np.int64).reshape(len(shapes), 2)
+            if (
+                {len(mask["size"]) for mask in shapes} - {2}
+                or grid.size
+                and (grid.min() < 0 or grid.max() >= _MAX_SIDE)
+            ):
+                raise ValueError("a size is no size")
+            texts = [mask["counts"] for mask in shapes]
+            self._check_masks()
+            rle.areas([text.encode() for text in texts], grid[:, 0], grid[:, 1])
+            keys = zip(sizes[::2], sizes[1::2], strict=True)
+            self._texts += texts
+            self._sizes += [self._known_sizes.setdefault(key, key) for key in keys]
+            self._checked = len(self._texts)
+        self._positions.extend(positions)
+        self._pair_ids.extend(ids)
+        self._category_ids.extend([0] * len(positions))
 
     def _add_mask(self, position: int, segmentation: Any) -> None:
         if not _is_compressed(segmentation):
