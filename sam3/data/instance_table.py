@@ -154,15 +154,23 @@ class TableBuilder:
             self._undrawn[len(self._positions) - 1] = segmentation
             self._boxes.extend((0.0, 0.0, 0.0, 0.0))
 
-    def extend(self, positions: list[int], pair_ids: list[int], shapes: list[Any]) -> None:
-        """Many instances of category 0: compressed masks of sound runs, or boxes. All are added or, on error, none.
+    def extend(
+        self,
+        positions: list[int],
+        pair_ids: list[int],
+        shapes: list[Any],
+        *,
+        category_ids: list[int] | None = None,
+        scores: list[float] | None = None,
+    ) -> None:
+        """Many instances, by default of category 0: compressed masks of sound runs, or boxes. All are added or none.
 
         Raises:
             LookupError, TypeError, ValueError, OverflowError: one of them is something else; add them one by one to
                 find out which.
         """
-        ids = array("q", pair_ids)
-        if bool in set(map(type, pair_ids)):
+        ids, kinds = array("q", pair_ids), array("q", category_ids or [0] * len(positions))
+        if bool in set(map(type, pair_ids)) | set(map(type, category_ids or ())):
             raise TypeError("an id is no number")
         if self.iou_type == "bbox":
             numbers = array("d", chain.from_iterable(shapes))
@@ -187,7 +195,8 @@ class TableBuilder:
             self._checked = len(self._texts)
         self._positions.extend(positions)
         self._pair_ids.extend(ids)
-        self._category_ids.extend([0] * len(positions))
+        self._category_ids.extend(kinds)
+        self._scores.extend(scores or ())
 
     def _add_mask(self, position: int, segmentation: Any) -> None:
         if not _is_compressed(segmentation):

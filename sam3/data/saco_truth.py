@@ -16,7 +16,7 @@ from sam3.errors import DataError, listed
 from sam3.io.json_stream import iterate_object
 
 _LISTS = ("images", "annotations", "categories")
-_MAX_ID = 1 << 62
+MAX_ID = 1 << 62
 _OBJECTS_AT_ONCE = 256
 
 
@@ -92,7 +92,7 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "segm") -> GroundTru
 
 def whole_number(value: Any, path: str | Path, name: str, position: int, field: str) -> int:
     """``value`` if it is an id."""
-    if type(value) is not int or not -_MAX_ID < value < _MAX_ID:
+    if type(value) is not int or not -MAX_ID < value < MAX_ID:
         raise DataError(f"{entry_name(path, name, position)}: {field} must be a whole number, got {value!r}")
     return value
 

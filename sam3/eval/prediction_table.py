@@ -4,16 +4,20 @@ Source: spec/evaluation.md 1.2 and 2.6.
 """
 
 import math
+from array import array
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sam3.data.instance_table import InstanceTable, IouType, TableBuilder, entry_name
-from sam3.data.saco_truth import whole_number
+from sam3.data.saco_truth import MAX_ID, whole_number
 from sam3.errors import DataError
 from sam3.io.json_stream import iterate_list
+
+_RECORDS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,52 @@ def read_predictions_table(path: str | Path, iou_type: IouType, *, score_thresho
     """
     builder = TableBuilder(path, "", iou_type)
     first_has_box: dict[int, bool] = {}
-    num_records = 0
-    for position, record in enumerate(iterate_list(path)):
-        num_records += 1
-        if type(record) is not dict:
-            raise DataError(f"{entry_name(path, '', position)} must be an object, got {type(record).__name__}")
-        pair_id = whole_number(record.get("image_id"), path, "", position, "image_id")
-        category_id = whole_number(record.get("category_id"), path, "", position, "category_id")
-        score = _score(record, path, position)
-        has_box = first_has_box.setdefault(pair_id, bool(record.get("bbox")))
-        if score >= score_threshold:
-            builder.add(position, pair_id=pair_id, category_id=category_id, score=score)
-            _add_shape(builder, position, record, first_has_box=has_box)
+    num_records, records = 0, iterate_list(path)
+    while block := list(islice(records, _RECORDS_AT_ONCE)):
+        try:
+            _add_block(builder, num_records, block, first_has_box, score_threshold)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError):  # DataError is a ValueError
+            for position, record in enumerate(block, start=num_records):
+                _add_record(builder, position, record, first_has_box, score_threshold)
+        num_records += len(block)
     return Predictions(builder.finish(), np.array(sorted(first_has_box), dtype=np.int64), num_records)
+
+
+def _add_block(
+    builder: TableBuilder, first: int, records: list[Any], first_has_box: dict[int, bool], score_threshold: float
+) -> None:
+    """Neighbouring records, the first at position ``first``: all in one go, or an error if one of them is unusual."""
+    pair_ids, scores = [record["image_id"] for record in records], [record["score"] for record in records]
+    kinds = [record["category_id"] for record in records]
+    numbers = array("q", pair_ids + kinds)  # refuses what does not fit
+    is_usual = set(map(type, pair_ids)) == set(map(type, kinds)) == {int} and not set(map(type, scores)) - {int, float}
+    if not is_usual or max(numbers) >= MAX_ID or min(numbers) <= -MAX_ID or not np.isfinite(scores).all():
+        raise ValueError("one of the records is unusual")
+    kept = [row for row, score in enumerate(scores) if score >= score_threshold]
+    field = "segmentation" if builder.iou_type == "segm" else "bbox"
+    builder.extend(
+        [first + row for row in kept],
+        [pair_ids[row] for row in kept],
+        [records[row][field] for row in kept],
+        category_ids=[kinds[row] for row in kept],
+        scores=[scores[row] for row in kept],
+    )
+    for pair_id, record in zip(pair_ids, records, strict=True):
+        first_has_box.setdefault(pair_id, bool(record.get("bbox")))
+
+
+def _add_record(
+    builder: TableBuilder, position: int, record: Any, first_has_box: dict[int, bool], score_threshold: float
+) -> None:
+    if type(record) is not dict:
+        raise DataError(f"{entry_name(builder.path, '', position)} must be an object, got {type(record).__name__}")
+    pair_id = whole_number(record.get("image_id"), builder.path, "", position, "image_id")
+    category_id = whole_number(record.get("category_id"), builder.path, "", position, "category_id")
+    score = _score(record, builder.path, position)
+    has_box = first_has_box.setdefault(pair_id, bool(record.get("bbox")))
+    if score >= score_threshold:
+        builder.add(position, pair_id=pair_id, category_id=category_id, score=score)
+        _add_shape(builder, position, record, first_has_box=has_box)
 
 
 def _score(record: dict[str, Any], path: str | Path, position: int) -> float:

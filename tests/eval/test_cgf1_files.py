@@ -147,6 +147,15 @@ def test_a_wrong_prediction_is_named(evaluate, message):
         evaluate(records, truth([image(1)], []))
 
 
+def test_a_record_that_does_not_count_must_be_sound_all_the_same(evaluate):
+    for change, message in (
+        ({"category_id": "cat"}, "category_id must be"),
+        ({"image_id": 10**21}, "image_id must be"),
+    ):
+        with pytest.raises(DataError, match=f"record 0: {message}"):
+            evaluate([found(1, BOX, 0.1) | change], truth([image(1)], []))
+
+
 BAD_OBJECTS = {
     "annotations[1]: image_id 9 is not listed in images": {"image_id": 9},
     "annotations[1]: segmentation is missing": {"segmentation": None},
