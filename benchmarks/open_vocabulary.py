@@ -45,6 +45,7 @@ def main() -> None:
         if not options.only or arm in options.only
     }
     print("\n" + table(results, options.seeds))
+    print("\n" + verdict(results))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -145,6 +146,20 @@ def table(results: dict[tuple[str, int], dict[str, float]], seeds: Sequence[int]
             for seed, row in rows.items()
         ]
     return "\n".join(lines)
+
+
+def verdict(results: dict[tuple[str, int], dict[str, float]]) -> str:
+    """The acceptance in words: the worst seed of the shipped recipe, and AP beside that of the other."""
+    ours, other = ([row for (name, _), row in results.items() if name == arm] for arm in ARMS)
+    if not ours or not other:
+        return "one recipe only: nothing to compare"
+    worst = max(max(row["absent_words"], row["general_phrases"]) for row in ours)
+    aps = [mean(row["ap"] for row in rows) for rows in (ours, other)]
+    passed = worst <= BOUND and aps[0] >= aps[1]
+    return (
+        f"wrong prompts of the shipped recipe, worst seed and kind: {worst:.3f} (bound {BOUND:.2f}); "
+        f"mean AP {aps[0]:.3f} against {aps[1]:.3f} without negatives: {'passed' if passed else 'MISSED'}"
+    )
 
 
 if __name__ == "__main__":

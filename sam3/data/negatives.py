@@ -8,7 +8,8 @@ What the phrases may not be, and the risk that stays: ``docs/open_vocabulary.md`
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sam3.data.general_phrases import general_phrases
@@ -27,15 +28,18 @@ class PhraseSource:
     """
 
     per_image: int
-    near: Mapping[str, Sequence[str]]  # class -> phrases like it, the hardest first
+    near: Mapping[str, Sequence[str]]  # class -> phrases like it
     near_share: float  # of the draws for pictures that show a class with such phrases
     pools: Sequence[Sequence[str]]  # each is as likely as the other, however long
-    phrases: tuple[str, ...] = field(init=False)  # all that can be drawn
 
-    def __post_init__(self) -> None:
-        every = [phrase for group in (*self.near.values(), *self.pools) for phrase in group]
-        object.__setattr__(self, "phrases", tuple(dict.fromkeys(every)))
-        object.__setattr__(self, "_numbers", {phrase: -1 - index for index, phrase in enumerate(self.phrases)})
+    @cached_property
+    def phrases(self) -> tuple[str, ...]:
+        """All that can be drawn, each once."""
+        return tuple(dict.fromkeys(phrase for group in (*self.near.values(), *self.pools) for phrase in group))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {phrase: -1 - index for index, phrase in enumerate(self.phrases)}
 
     def draw(self, positives: Sequence[str], rng: random.Random) -> list[str]:
         """Up to ``per_image`` different phrases for a picture that shows ``positives``."""
