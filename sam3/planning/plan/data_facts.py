@@ -71,7 +71,8 @@ def processes(run: RunConfig) -> int:
 def _from_dataset(run: RunConfig) -> DataFacts:
     dataset: Any = build_part(run.data.train.dataset)
     split = replace(run.data.train, batch_size=batch_size(run))
-    loader, _ = build_loaders(replace(run, data=replace(run.data, train=split)), Datasets(train=dataset, val=None))
+    settings = replace(run, data=replace(run.data, train=split))
+    loader, _ = build_loaders(settings, Datasets(train=dataset, val=None), processes(run))
     negatives, limit = run.scratch.max_negatives_per_img, run.scratch.max_ann_per_img
     phrases, objects = 1, 0
     for record in dataset.records:
@@ -81,4 +82,6 @@ def _from_dataset(run: RunConfig) -> DataFacts:
         phrases = max(phrases, positive + (absent if negatives is None else min(absent, negatives)))
         objects = max(objects, sum(asked))
     source = f"largest picture of {dataset.num_images} in {dataset.ann_file}"
-    return DataFacts(phrases, objects, source, max(1, len(loader) // processes(run)))
+    if dataset.extra is not None and dataset.extra.phrases:
+        phrases += dataset.extra.per_image
+    return DataFacts(phrases, objects, source, len(loader))

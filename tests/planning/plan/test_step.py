@@ -61,11 +61,12 @@ def test_sizes_come_from_the_largest_picture_of_the_data(three_classes, tmp_path
     settings = [*MODEL, *FAST, f"paths.dataset_root={three_classes}", "dataset.class_name=null"]
     run = load_config(MULTI, settings).run
     facts = read_facts(run)
-    assert facts.phrases == 3
+    assert facts.phrases == 3 + 1  # every class, and a phrase from outside the data set
+    assert read_facts(load_config(MULTI, [*settings, "data.negatives=null"]).run).phrases == 3
     assert 1 <= facts.objects <= 3
     assert facts.steps_per_epoch == 3
     assert "largest picture of 6" in facts.source
-    assert read_facts(load_config(MULTI, [*settings, "scratch.max_negatives_per_img=0"]).run).phrases < 3
+    assert read_facts(load_config(MULTI, [*settings, "scratch.max_negatives_per_img=0"]).run).phrases < 3 + 1
     given = read_facts(run, phrases=9, objects=0, images=100)
     assert (given.phrases, given.objects, given.steps_per_epoch) == (9, 0, 50)
     chunked = load_config(MULTI, [*settings, "data.train.dataset.category_chunk_size=2"]).run
