@@ -286,6 +286,7 @@ def build_validator(config: RunConfig, loader: Loader | None, criterion: nn.Modu
         criterion=criterion,
         with_masks=config.model.enable_segmentation,
         live=live,
+        prompts_per_pass=config.trainer.prompts_per_pass,
         best_metric=config.trainer.best_metric,
     )
 

@@ -6,7 +6,7 @@ as without passes: engines, gradient scalers and skipped steps need not know. On
 the forward pass of everything behind the image encoder once more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -37,16 +37,26 @@ def losses_in_passes(
         return criterion(model(batch), batch.targets, share)
 
     def judge_all(image: ImageFeatures) -> tuple[Tensor, dict[str, Tensor]]:
-        total, logged = torch.zeros((), device=batch.images.device), {}
-        for part in parts:
-            weight = part.num_prompts / batch.num_prompts
-            losses = _judge(model, criterion, image, part, share.part(weight, len(batch.targets.boxes)))
-            total = total + losses.total
-            for name, value in losses.parts.items():
-                logged[name] = logged.get(name, 0.0) + weight * value
-        return total, logged
+        judged = [_judge(model, criterion, image, part, share_of_part(batch, part, share)) for part in parts]
+        losses = joined(batch, parts, judged)
+        return losses.total, losses.parts  # plain containers: engines look for tensors in what the model returns
 
     return Losses(*model(batch, judge_all))
+
+
+def share_of_part(batch: Batch, part: Batch, share: Share) -> Share:
+    """What the loss of ``part`` is divided by, so that those of all parts add up to that of ``batch``."""
+    return share if part is batch else share.part(part.num_prompts / batch.num_prompts, len(batch.targets.boxes))
+
+
+def joined(batch: Batch, parts: Sequence[Batch], judged: Sequence[Losses]) -> Losses:
+    """The loss of ``batch`` from those of its parts: totals add up, what is logged is their mean over prompts."""
+    weights = [part.num_prompts / batch.num_prompts for part in parts]
+    logged = {
+        name: sum(weight * losses.parts[name] for weight, losses in zip(weights, judged, strict=True))
+        for name in judged[0].parts
+    }
+    return Losses(torch.stack([losses.total for losses in judged]).sum(), logged)
 
 
 def predict_in_passes(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from sam3.structures import Batch, Detections, DetectorOutput, to_device
 from sam3.train import distributed
 from sam3.train.concepts import ConceptMeter
 from sam3.train.drift import DriftProbe
+from sam3.train.losses.criterion import Losses
+from sam3.train.losses.normalization import Share
 from sam3.train.meters import LiveLine, RunningMeans
+from sam3.train.prompt_passes import joined, predict_in_passes, share_of_part
 from sam3.train.reproducibility import untouched_randomness
 from sam3.train.schema import ValidationConfig
 
@@ -121,6 +125,15 @@ def in_order(everything: Sequence[Found]) -> Found:
     )
 
 
+@dataclass
+class _Pass:
+    """What is kept of some prompts of a batch."""
+
+    part: Batch
+    losses: Losses | None  # None: not computed
+    records: list[tuple[int, str, list[dict[str, Any]]]]  # row of the image, kind, COCO records
+
+
 class Validator:
     """Runs the model over the validation data.
 
@@ -131,6 +144,7 @@ class Validator:
         criterion: to log losses, too; ``None`` = no losses.
         with_masks: also predict and judge masks.
         live: shows the progress.
+        prompts_per_pass: phrases of an image worked on at once; ``None`` = all.
         best_metric: ``"cgf1"`` or ``"ap"``: what the best validation is chosen by. Where cgF1 is undefined, AP is used.
     """
 
@@ -143,6 +157,7 @@ class Validator:
         criterion: nn.Module | None,
         with_masks: bool,
         live: LiveLine,
+        prompts_per_pass: int | None = None,
         best_metric: str = "ap",
     ) -> None:
         self.loader = loader
@@ -151,6 +166,7 @@ class Validator:
         self.criterion = criterion if settings.compute_loss else None
         self.with_masks = with_masks
         self.live = live
+        self.prompts_per_pass = prompts_per_pass
         self.ground_truth = ground_truth_of(loader.dataset)
         iou_type = "segm" if with_masks else "bbox"
         self.concepts = ConceptMeter(loader.dataset, self.ground_truth, self.folder, iou_type=iou_type)
@@ -207,16 +223,17 @@ class Validator:
     def _predict(self, model: nn.Module) -> Found:
         """What this process finds on its images."""
         found = Found()
-        for step, (batch, output) in enumerate(self._outputs(model)):
+        for step, batch in enumerate(self._batches(model)):
+            passes = predict_in_passes(model, batch, partial(self._use, batch), prompts_per_pass=self.prompts_per_pass)
             self.live.show(f"validation [{step + 1}/{len(self.loader)}]")
             places = self.loader.places(step)
             if not places:
                 continue  # a stand-in, so that all processes call the network equally often
             if self.criterion is not None:
-                losses = self.criterion(output, batch.targets)
+                losses = joined(batch, [one.part for one in passes], [one.losses for one in passes])
                 values = {"loss": losses.total, **losses.parts}
                 found.losses.append((places[0], len(batch), {name: float(value) for name, value in values.items()}))
-            for image, iou_type, records in self._records(batch, output):
+            for image, iou_type, records in (entry for one in passes for entry in one.records):
                 found.records.append((places[image], iou_type, records))
             found.images += len(batch)
         return found
@@ -241,11 +258,17 @@ class Validator:
             seconds=seconds,
         )
 
-    def _outputs(self, model: nn.Module) -> Iterator[tuple[Batch, DetectorOutput]]:
+    def _batches(self, model: nn.Module) -> Iterator[Batch]:
         device = next(model.parameters()).device
         for batch in self.loader.iterate():
-            batch = to_device(batch, device, non_blocking=True)
-            yield batch, model(batch)
+            yield to_device(batch, device, non_blocking=True)
+
+    def _use(self, batch: Batch, part: Batch, output: DetectorOutput) -> _Pass:
+        """All that is kept of the output for some prompts of ``batch``."""
+        losses = None
+        if self.criterion is not None:
+            losses = self.criterion(output, part.targets, share_of_part(batch, part, Share.whole(batch.targets)))
+        return _Pass(part, losses, list(self._records(part, output)))
 
     def _records(self, batch: Batch, output: DetectorOutput) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
         """Row of the image and COCO records, prompt by prompt: so the large masks are those of one at a time."""

@@ -122,6 +122,23 @@ def test_a_training_step_works_in_as_many_passes_as_it_is_told(three_classes, tm
     assert len(passes) == -(-batch.num_prompts // limit)
 
 
+def test_validation_in_passes_finds_and_costs_the_same(three_classes, tmp_path):
+    trainer = make_trainer(three_classes, tmp_path, class_name=None)
+    trainer.model.eval()
+    found = []
+    for prompts_per_pass in (None, 1):
+        trainer.validator.prompts_per_pass = prompts_per_pass
+        with torch.no_grad():
+            found.append(trainer.validator._predict(trainer.model))
+    one, several = found
+    assert [entry[:2] for entry in one.records] == [entry[:2] for entry in several.records]
+    for first, second in zip(one.records, several.records, strict=True):
+        assert [r["score"] for r in first[2]] == pytest.approx([r["score"] for r in second[2]], abs=1e-4)
+    for first, second in zip(one.losses, several.losses, strict=True):
+        assert first[:2] == second[:2]
+        assert first[2]["loss"] == pytest.approx(second[2]["loss"], rel=1e-4)
+
+
 def peak_of_a_step(classes: int, prompts_per_pass: int | None, *, training: bool = True) -> int:
     """Most bytes that a step of the tiny network adds, by the count of torch's allocator."""
     model, criterion = setting("experiment=tiny_from_scratch")
