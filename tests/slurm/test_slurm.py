@@ -38,7 +38,7 @@ def submit(cluster, data, out, *extra) -> str:
     return re.search(r"^submitted job (\d+): ", done.stdout, re.MULTILINE)[1]
 
 
-def wait_until(condition, what, seconds=240):
+def wait_until(condition, what, seconds=900):  # a busy machine takes minutes to start a job
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited {seconds} s for {what}"
@@ -103,7 +103,7 @@ def test_a_process_that_fails_ends_the_job(cluster, one_class, tmp_path):
     """With its own traceback, and not after a timeout."""
     fail = "trainer.callbacks=[{_target_: tests.train.faults.FailInRank, step: 1, rank: 1}]"
     job_id = submit(cluster, one_class, tmp_path, f"launcher.gpus_per_node={PROCESSES}", fail)
-    wait_until(lambda: cluster.job(job_id)["JobState"] == "FAILED", "the failure", seconds=120)
+    wait_until(lambda: cluster.job(job_id)["JobState"] == "FAILED", "the failure")
     assert "RuntimeError: fault of process 1" in (tmp_path / f"submitit_logs/{job_id}_1_log.err").read_text()
 
 
