@@ -2,9 +2,10 @@
 
 The demonstration's world is learnt twice from the same start, by the shipped recipe and by the same recipe without
 negatives, through the real commands (training, then batch inference with the last checkpoint). Both are judged on the
-held-out pictures: mask AP, and the share of wrong prompts that fire (a detection above 0.5) among the words of the
-data set that the picture does not show, among general phrases that no training ever saw, and among words one step
-beside the trained ones ("red square" where circles are red), of which this world holds none.
+held-out pictures: mask AP, the share of the words in a picture that are found, and the share of wrong prompts that fire
+(a detection above 0.5) among the words of the data set that the picture does not show, among general phrases that no
+training ever saw, and among words one step beside the trained ones ("red square" where circles are red), of which this
+world holds none.
 
 An interrupted run goes on where it stopped; finished parts are not done again.
 """
@@ -29,6 +30,7 @@ ARMS = {
 COLUMNS = {
     "ap": "mask AP",
     "ap_50": "AP50",
+    "recall": "words found",
     "absent_words": "absent words",
     "general_phrases": "general phrases",
     "near_misses": "near misses",
@@ -89,6 +91,7 @@ def judge(folder: Path, folders: Folders, num_phrases: int) -> dict[str, float]:
     return {
         "ap": found.ap,
         "ap_50": found.ap_50,
+        "recall": found.recall,
         "absent_words": found.firing_rate,
         "general_phrases": firing_share(ask(folder, folders, "general", general, FIRES_ABOVE), len(general), truth),
         "near_misses": firing_share(
