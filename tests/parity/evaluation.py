@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     absent = [name for name in PARTS if name not in present]
     print(f"\nnot in {directory}: {', '.join(absent) or 'nothing is missing'}")
     if (directory / "official_numbers.json").exists():
-        print("official_numbers.json: the published tables are checked by tests/eval/test_official_numbers.py")
+        print("official_numbers.json: the published tables are checked by tests/eval/test_benchmark_readmes.py")
     return 0 if within and rows else 1
 
 
