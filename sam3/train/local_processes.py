@@ -103,6 +103,7 @@ def _signal_of_all(processes: Sequence[BaseProcess]) -> signal.Signals | None:
     """The signal that processes were asked to end with, if that is why all of them ended that did not finish."""
     codes = {process.exitcode for process in processes if process.exitcode}
     stopped = {128 + number: number for number in STOP_SIGNALS}
+    stopped |= {-number: number for number in STOP_SIGNALS}  # before there was anything to save
     return stopped[min(codes)] if codes and codes <= stopped.keys() else None
 
 

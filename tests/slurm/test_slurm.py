@@ -32,7 +32,7 @@ def submit(cluster, data, out, *extra) -> str:
     """Number of the job that the command handed over."""
     arguments = overrides(data, out, *SETTINGS, *extra)
     command = [sys.executable, "sam3/train/train.py", "-c", SINGLE, *arguments, "--use-cluster", "1"]
-    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "watch      squeue -j" in done.stdout
     return re.search(r"^submitted job (\d+): ", done.stdout, re.MULTILINE)[1]
@@ -128,7 +128,7 @@ def test_an_array_of_three_writes_three_folders(cluster, one_class, tmp_path):
 def test_a_refused_job_is_explained(cluster, one_class, tmp_path):
     arguments = overrides(one_class, tmp_path, *SETTINGS, "submitit.partition=absent")
     command = [sys.executable, "sam3/train/train.py", "-c", SINGLE, *arguments]
-    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert "SLURM refuses the job" in done.stderr
     assert "invalid partition specified: absent" in done.stderr

@@ -15,7 +15,7 @@ import torch
 from sam3.train.checkpointing import LAST
 from sam3.train.config_loading import load_config
 from sam3.train.launcher import launch
-from sam3.train.local_processes import ProcessFailed, _first_failure
+from sam3.train.local_processes import ProcessFailed, _first_failure, _signal_of_all
 from tests.train.kill_nine import kill_nine
 from tests.train.micro import SINGLE, overrides
 
@@ -52,6 +52,15 @@ def test_a_process_that_died_without_a_word_is_the_cause(tmp_path):
         assert _first_failure([Ended(1), Ended(code)], killed, tmp_path).text == "process failed 0"
     alone = _first_failure([Ended(-signal.SIGABRT), Ended(3)], set(), tmp_path / "none")
     assert alone.text == "process 1 of 2 ended with exit code 3"
+
+
+def test_processes_that_were_asked_to_end_have_not_failed():
+    term, usr2 = signal.SIGTERM, signal.SIGUSR2
+    assert _signal_of_all([Ended(128 + term), Ended(128 + term)]) is term
+    assert _signal_of_all([Ended(0), Ended(128 + usr2)]) is usr2
+    assert _signal_of_all([Ended(-term), Ended(-term)]) is term  # before there was anything to save
+    assert _signal_of_all([Ended(1), Ended(128 + term)]) is None
+    assert _signal_of_all([Ended(0), Ended(0)]) is None
 
 
 @pytest.mark.slow
