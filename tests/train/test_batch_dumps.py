@@ -27,10 +27,11 @@ def test_inputs_targets_and_losses_are_kept(batch, tmp_path):
     path = write(BatchDumps(tmp_path / "dumps", 3, rank=1), batch)
     assert path.name == "epoch_2_step_3_rank_1_0.json"
     told = json.loads(path.read_text())
+    assert "red circle" in batch.phrases
     assert told == {
         "images": batch.origin.file_names,
         "images_are_finite": [True, False],
-        "phrases": ["red circle"],
+        "phrases": batch.phrases,
         "losses": {"loss_ce": 0.5, "loss_mask": "inf"},
         "epoch": 2,
         "step": 3,
