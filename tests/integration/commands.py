@@ -14,8 +14,11 @@ MAINS = {
 }
 
 
+SAM3 = "sam3"  # the command itself, whose subcommands know the rest
+
+
 def main_of(script: str) -> Callable[[Sequence[str]], int | None]:
-    return import_module(MAINS[script]).main
+    return import_module("sam3.cli" if script == SAM3 else MAINS[script]).main
 
 
 def call(script: str, *arguments: object) -> None:

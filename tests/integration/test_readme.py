@@ -16,7 +16,7 @@ from sam3.io.checkpoint import save_weights
 from sam3.io.model_card import ModelCard
 from sam3.model_builder import build_sam3_image_model
 from sam3.train.config_loading import load_config
-from tests.integration.commands import MAINS, call
+from tests.integration.commands import MAINS, SAM3, call
 from tests.integration.documents import blocks, commands, local_links, table_rows
 
 DOCUMENTS = ["README.md", "训练指南.md"]
@@ -50,13 +50,16 @@ def test_the_commands_run_one_after_the_other(repository, workplace, monkeypatch
     ran = []
     for command in commands(repository / "README.md"):
         words = shlex.split(command)
-        if words[0] != "python" or words[1] not in MAINS:
+        if words[0] == "python" and words[1] in MAINS:
+            words = words[1:]
+        elif words[0] != SAM3:
             assert command.startswith(NOT_RUN), f"the README's command {command!r} is neither run nor exempt"
             continue
-        extra = ["experiment=tiny_from_scratch", "scratch.max_epochs=1"] if "train.py" in words[1] else []
-        call(words[1], *_from_repository(words[2:], repository), *extra)
-        ran.append(words[1])
-    assert set(ran) == set(MAINS)
+        is_composed = "train.py" in words[0] or words[:2] == [SAM3, "plan"]
+        extra = ["experiment=tiny_from_scratch", "scratch.max_epochs=1"] if is_composed else []
+        call(words[0], *_from_repository(words[1:], repository), *extra)
+        ran.append(" ".join(words[:2]) if words[0] == SAM3 else words[0])
+    assert set(ran) == {*MAINS, "sam3 doctor", "sam3 plan", "sam3 report"}
     assert sorted(path.name for path in (workplace / "runs/bolts/checkpoints").glob("*.pt")) == [
         "best.pt", "best_fp16.pt", "last.pt",
     ]  # fmt: skip
@@ -111,7 +114,8 @@ def test_the_guide_shows_no_command_that_the_readme_lacks(repository):
 def test_the_python_code_runs(repository, workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.setattr(
-        "sam3.model_builder.build_sam3_image_model", lambda: build_sam3_image_model(config="tiny", load_from_HF=False)
+        "sam3.model_builder.build_sam3_image_model",
+        lambda **options: build_sam3_image_model(config="tiny", load_from_HF=False, **options),
     )
     names: dict = {}
     for code in blocks(repository / "README.md", "python"):
@@ -120,6 +124,8 @@ def test_the_python_code_runs(repository, workplace, monkeypatch):
     width, height = names["state"]["original_width"], names["state"]["original_height"]
     assert names["masks"].shape[1:] == (1, height, width)
     assert len(names["boxes"]) == len(names["scores"]) == len(names["masks"])
+    assert names["candidates"].shape == (3, height, width)
+    assert names["outlined"].shape == (1, height, width)
 
 
 # --- keys ---
@@ -143,11 +149,18 @@ def test_documented_keys_exist_with_the_stated_default(name, repository):
 
 
 @pytest.mark.parametrize(
-    "name", [*DOCUMENTS, "CONTRIBUTING.md", "docs/labelme.md", "docs/sam_licence.md", "tools/BATCH_INFERENCE_README.md"]
+    "pattern",
+    [*DOCUMENTS, "CONTRIBUTING.md", "docs/*.md", "tools/*.md", "scripts/**/*.md", "benchmarks/**/*.md"],
 )
-def test_links_lead_somewhere(name, repository):
-    document = repository / name
-    missing = [target for target in local_links(document) if not (document.parent / target).exists()]
+def test_links_lead_somewhere(pattern, repository):
+    documents = list(repository.glob(pattern))
+    assert documents
+    missing = [
+        f"{document.name}: {target}"
+        for document in documents
+        for target in local_links(document)
+        if not (document.parent / target).exists()
+    ]
     assert missing == []
 
 
