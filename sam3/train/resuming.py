@@ -246,8 +246,13 @@ def _adapt_to_changes(state: RunState, old: Mapping[str, Any], new: Mapping[str,
         _log.warning("the training data or their order changed: epoch %d begins anew", progress.epoch)
         progress.step_in_epoch = 0
         state.means.reset()
-    _adapt_to_images_per_step(progress, old["images_per_step"], new["images_per_step"], steps_per_epoch)
+    _adapt_to_images_per_step(progress, _images_per_step(old), new["images_per_step"], steps_per_epoch)
     progress.steps = progress.epoch * steps_per_epoch + progress.step_in_epoch
+
+
+def _images_per_step(origin: Mapping[str, Any]) -> int:
+    """Older files do not say: one process wrote them."""
+    return origin.get("images_per_step") or origin["config"]["data"]["train"]["batch_size"]
 
 
 def _adapt_to_images_per_step(progress: Progress, old: int, new: int, steps_per_epoch: int) -> None:

@@ -140,6 +140,16 @@ def test_another_model_shape_is_refused(one_class, finished, tmp_path):
         train(one_class, tmp_path, "scratch.max_epochs=2", "++model.overrides.detector.num_queries=5")
 
 
+def test_a_file_that_says_nothing_of_the_images_of_a_step_is_of_one_process(one_class, finished, tmp_path):
+    content = torch.load(finished / "checkpoints" / LAST, weights_only=True)
+    del content["origin"]["images_per_step"]
+    older = tmp_path / "older" / "checkpoints" / LAST
+    older.parent.mkdir(parents=True)
+    torch.save(content, older)
+    resumed = make_trainer(one_class, tmp_path / "older", "scratch.max_epochs=2")
+    assert (resumed.progress.epoch, resumed.progress.step_in_epoch) == (1, 0)
+
+
 def test_changed_settings_are_named_and_a_new_order_begins_the_epoch_anew(one_class, tmp_path, sam3_log):
     stop = "trainer.callbacks=[{_target_: tests.train.faults.Stop, at: step, number: 5}]"
     with pytest.raises(KeyboardInterrupt):
