@@ -1,10 +1,10 @@
 """A real SLURM on this one machine, for tests: started and stopped without systemd, everything in one folder.
 
     apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge     # Debian or Ubuntu, once
-    python -m tests.slurm.cluster start /tmp/slurm    # as root; prints the line that makes sbatch find it
-    export SLURM_CONF=/tmp/slurm/slurm.conf
+    python -m tests.slurm.cluster start FOLDER    # as root; prints the line that makes sbatch find it
+    export SLURM_CONF=FOLDER/slurm.conf
     sinfo
-    python -m tests.slurm.cluster stop /tmp/slurm
+    python -m tests.slurm.cluster stop FOLDER
 
 Three daemons run: munged (identities), slurmctld (the queue), slurmd (this machine as the only node). Nothing
 outside the folder is read or written, so a SLURM that the machine belongs to is not touched.
