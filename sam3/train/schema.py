@@ -5,13 +5,14 @@ wrong type stops the run with its full path. Fields of type ``Any`` hold ``_targ
 swap; their arguments are checked against the signature of what they name.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 from sam3.errors import ConfigError
+from sam3.train.launcher_schema import LauncherConfig, SubmititConfig
+from sam3.train.setting_checks import not_negative, one_of, positive
 
 AUTO = "auto"
 
@@ -69,14 +70,14 @@ class ScratchConfig:
     use_presence_eval: bool = True  # multiply scores with the presence of the phrase in validation
 
     def __post_init__(self) -> None:
-        _positive("scratch", self, ("max_epochs", "val_batch_size"))
+        positive("scratch", self, ("max_epochs", "val_batch_size"))
         if self.train_batch_size != AUTO:
             if isinstance(self.train_batch_size, str):
                 raise ConfigError(f"scratch.train_batch_size is {self.train_batch_size!r}; give a number or {AUTO}")
-            _positive("scratch", self, ("train_batch_size",))
-        _not_negative("scratch", self, ("num_train_workers", "num_val_workers"))
+            positive("scratch", self, ("train_batch_size",))
+        not_negative("scratch", self, ("num_train_workers", "num_val_workers"))
         if self.augmentation_variants is not None:
-            _positive("scratch", self, ("augmentation_variants",))
+            positive("scratch", self, ("augmentation_variants",))
 
 
 @dataclass
@@ -88,7 +89,7 @@ class LoraConfig:
     targets: list[str] = field(default_factory=list)  # Unix patterns of the names of adapted matrices
 
     def __post_init__(self) -> None:
-        _positive("model.tune.lora", self, ("rank",))
+        positive("model.tune.lora", self, ("rank",))
 
 
 @dataclass
@@ -124,7 +125,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.activation_checkpointing, bool):
-            _one_of("model.activation_checkpointing", self.activation_checkpointing, ("none", "vision", "all"))
+            one_of("model.activation_checkpointing", self.activation_checkpointing, ("none", "vision", "all"))
         if self.feature_cache_gib <= 0:
             raise ConfigError(f"model.feature_cache_gib is {self.feature_cache_gib}; give a positive number")
 
@@ -151,7 +152,7 @@ class BenchmarkConfig:
     phrases_at_once: int = 16  # of one batch of pictures; bounds memory, the pictures are encoded once
 
     def __post_init__(self) -> None:
-        _positive("data.benchmark", self, ("phrases_at_once",))
+        positive("data.benchmark", self, ("phrases_at_once",))
 
 
 @dataclass
@@ -195,7 +196,7 @@ class AmpConfig:
     dtype: str = "bfloat16"  # or float16, which brings a loss scaler
 
     def __post_init__(self) -> None:
-        _one_of("optim.amp.dtype", self.dtype, ("bfloat16", "float16"))
+        one_of("optim.amp.dtype", self.dtype, ("bfloat16", "float16"))
         if self.enabled not in (True, False, "auto"):
             raise ConfigError(f"optim.amp.enabled is {self.enabled!r}; expected true, false or auto")
 
@@ -258,12 +259,12 @@ class CheckpointConfig:
     on_conflict: str | None = None  # resume_from is not what last.pt descends from: "keep" last.pt or "restart"
 
     def __post_init__(self) -> None:
-        _not_negative("trainer.checkpoint", self, ("save_every_steps", "save_freq"))
-        _positive("trainer.checkpoint", self, ("failed_saves_limit",))
+        not_negative("trainer.checkpoint", self, ("save_every_steps", "save_freq"))
+        positive("trainer.checkpoint", self, ("failed_saves_limit",))
         if any(epoch < 1 for epoch in self.save_epochs):
             raise ConfigError(f"trainer.checkpoint.save_epochs is {self.save_epochs}; epochs count from 1")
         if self.on_conflict is not None:
-            _one_of("trainer.checkpoint.on_conflict", self.on_conflict, ("keep", "restart"))
+            one_of("trainer.checkpoint.on_conflict", self.on_conflict, ("keep", "restart"))
 
 
 @dataclass
@@ -275,7 +276,7 @@ class ValidationConfig:
     drift_phrases: int = 12  # general phrases asked of each of them
 
     def __post_init__(self) -> None:
-        _not_negative("trainer.validation", self, ("drift_images", "drift_phrases"))
+        not_negative("trainer.validation", self, ("drift_images", "drift_phrases"))
 
 
 @dataclass
@@ -286,7 +287,7 @@ class DistributedConfig:
     timeout_minutes: float = 30.0  # a process that waits longer than this for the others gives up
 
     def __post_init__(self) -> None:
-        _one_of("trainer.distributed.backend", self.backend, ("auto", "nccl", "gloo"))
+        one_of("trainer.distributed.backend", self.backend, ("auto", "nccl", "gloo"))
         if self.timeout_minutes <= 0:
             raise ConfigError(f"trainer.distributed.timeout_minutes is {self.timeout_minutes}; expected more than 0")
 
@@ -299,8 +300,8 @@ class EarlyStoppingConfig:
     min_delta: float = 0.0  # growth of the metric that counts as progress must be larger than this
 
     def __post_init__(self) -> None:
-        _positive("trainer.early_stopping", self, ("patience",))
-        _not_negative("trainer.early_stopping", self, ("min_delta",))
+        positive("trainer.early_stopping", self, ("patience",))
+        not_negative("trainer.early_stopping", self, ("min_delta",))
 
 
 @dataclass
@@ -340,14 +341,14 @@ class TrainerConfig:
     callbacks: list[Any] = field(default_factory=list)  # _target_ nodes of sam3.train.callbacks.Callback
 
     def __post_init__(self) -> None:
-        _one_of("trainer.mode", self.mode, ("train", "train_only", "val"))
-        _one_of("trainer.best_metric", self.best_metric, ("cgf1", "ap"))
+        one_of("trainer.mode", self.mode, ("train", "train_only", "val"))
+        one_of("trainer.best_metric", self.best_metric, ("cgf1", "ap"))
         if self.drift_limit is not None and not 0 < self.drift_limit <= 1:
             raise ConfigError(f"trainer.drift_limit is {self.drift_limit}; expected null or a number in (0, 1]")
-        _positive("trainer", self, ("max_epochs", "val_epoch_freq", "gradient_accumulation_steps", "nonfinite_limit"))
+        positive("trainer", self, ("max_epochs", "val_epoch_freq", "gradient_accumulation_steps", "nonfinite_limit"))
         if self.prompts_per_pass is not None:
-            _positive("trainer", self, ("prompts_per_pass",))
-        _not_negative("trainer", self, ("nonfinite_dumps",))
+            positive("trainer", self, ("prompts_per_pass",))
+        not_negative("trainer", self, ("nonfinite_dumps",))
         if self.early_stopping is not None and self.mode == "train_only":
             raise ConfigError("trainer.early_stopping needs validations, and trainer.mode=train_only has none")
 
@@ -374,74 +375,9 @@ class LoggingConfig:
     report: Any = None  # _target_ node of a sam3.train.callbacks.Callback that writes report.html; null = none
 
     def __post_init__(self) -> None:
-        _positive("logging", self, ("log_freq", "log_scalar_frequency"))
+        positive("logging", self, ("log_freq", "log_scalar_frequency"))
         for name in ("log_level_primary", "log_level_secondary"):
-            _one_of(f"logging.{name}", getattr(self, name), ("DEBUG", "INFO", "WARNING", "ERROR"))
-
-
-@dataclass
-class LauncherConfig:
-    num_nodes: int = 1
-    gpus_per_node: int = 1  # processes on a node
-    sharding: str = "none"  # none, zero1 (optimizer state in parts), fsdp2 (weights and gradients, too): less memory
-    experiment_log_dir: str | None = None
-
-    def __post_init__(self) -> None:
-        _positive("launcher", self, ("num_nodes", "gpus_per_node"))
-        _one_of("launcher.sharding", self.sharding, ("none", "zero1", "fsdp2"))
-
-
-@dataclass
-class JobArrayConfig:
-    """Several runs that differ in ``task_index``, which other keys can refer to."""
-
-    num_tasks: int = 0  # runs of the array; 0 = one run, no array
-    task_index: int = 0  # which of them this is, 0 .. num_tasks - 1; set for each run of an array
-
-    def __post_init__(self) -> None:
-        _not_negative("submitit.job_array", self, ("num_tasks", "task_index"))
-
-
-@dataclass
-class SrunConfig:
-    cpu_bind: str | None = None  # for example none, cores, verbose
-
-
-@dataclass
-class SubmititConfig:
-    """What SLURM is asked for; null = the cluster's own default."""
-
-    use_cluster: bool = False  # hand the run to SLURM
-    name: str | None = None  # of the job; null = the name of the configuration
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    timeout_hour: float = 72.0  # time limit of the job; a run that is not done goes on in the same job, requeued
-    max_timeouts: int = 20  # so often
-    signal_delay_s: int = 120  # before the limit the run is told to save and leave so many seconds ahead
-    cpus_per_task: int = 10  # a task is a process of the training, loader workers included
-    mem_gb: float | None = None  # memory of a machine
-    mem: str | None = None  # the same in SLURM's spelling, for example 64G
-    constraint: str | None = None  # features that the machines must have
-    include_nodes: list[str] = field(default_factory=list)
-    exclude_nodes: list[str] = field(default_factory=list)
-    comment: str | None = None
-    srun_args: SrunConfig = field(default_factory=SrunConfig)
-    sbatch: dict[str, Any] = field(default_factory=dict)  # further options of sbatch, e.g. {gres: "gpu:a100:4"}
-    setup: list[str] = field(default_factory=list)  # shell lines before the start, e.g. "module load cuda"
-    port_range: list[int] = field(default_factory=lambda: [10000, 65000])  # where the processes of a run meet
-    job_array: JobArrayConfig = field(default_factory=JobArrayConfig)
-
-    def __post_init__(self) -> None:
-        _positive("submitit", self, ("cpus_per_task", "signal_delay_s"))
-        _not_negative("submitit", self, ("max_timeouts",))
-        if self.timeout_hour <= 0:
-            raise ConfigError(f"submitit.timeout_hour is {self.timeout_hour}; expected more than 0")
-        if self.mem is not None and self.mem_gb is not None:
-            raise ConfigError(f"submitit.mem is {self.mem} and submitit.mem_gb is {self.mem_gb}; give one of them")
-        low, high = self.port_range if len(self.port_range) == 2 else (0, 0)
-        if not 0 < low <= high < 2**16:
-            raise ConfigError(f"submitit.port_range is {self.port_range}; expected [lowest, highest] port")
+            one_of(f"logging.{name}", getattr(self, name), ("DEBUG", "INFO", "WARNING", "ERROR"))
 
 
 @dataclass
@@ -459,20 +395,3 @@ class RunConfig:
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     submitit: SubmititConfig = field(default_factory=SubmititConfig)
-
-
-def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
-    if value not in tuple(allowed):
-        raise ConfigError(f"{key} is {value!r}; expected one of {', '.join(allowed)}")
-
-
-def _positive(prefix: str, settings: Any, names: Iterable[str]) -> None:
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise ConfigError(f"{prefix}.{name} is {getattr(settings, name)}; expected 1 or more")
-
-
-def _not_negative(prefix: str, settings: Any, names: Iterable[str]) -> None:
-    for name in names:
-        if getattr(settings, name) < 0:
-            raise ConfigError(f"{prefix}.{name} is {getattr(settings, name)}; expected 0 or more")
