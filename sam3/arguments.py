@@ -32,6 +32,16 @@ def pick_subcommand(name: str, known: Mapping[str, Subcommand]) -> Subcommand:
     return known[name]
 
 
+def subcommand_usage(call: str, one: str, summary: str, known: Mapping[str, Subcommand], end: str = ".") -> str:
+    """The help of a command that only picks a subcommand.
+
+    ``call``: how it is called; ``one``: how one subcommand is; ``end``: of the last sentence.
+    """
+    lines = [f"  {name:<10}{subcommand.summary}" for name, subcommand in known.items()]
+    last = f"{one} --help explains one of them{end}"
+    return "\n".join([f"usage: {call}", "", summary, "", *lines, "", last])
+
+
 class CommandParser(argparse.ArgumentParser):
     """An argument parser that is patient with people.
 

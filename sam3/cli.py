@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import sam3
-from sam3.arguments import Subcommand, pick_subcommand
+from sam3.arguments import Subcommand, pick_subcommand, subcommand_usage
 from sam3.errors import run_command
 
 SUBCOMMANDS = {
@@ -40,17 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
 def usage() -> str:
     """The text of ``sam3 --help``."""
-    lines = [f"  {name:<10}{command.summary}" for name, command in SUBCOMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: sam3 SUBCOMMAND [arguments]",
-            "",
-            "SAM 3: find every object that a phrase names, in images.",
-            "",
-            *lines,
-            "",
-            "sam3 SUBCOMMAND --help explains one of them; sam3 --version prints the version.",
-        ]
+    return subcommand_usage(
+        "sam3 SUBCOMMAND [arguments]",
+        "sam3 SUBCOMMAND",
+        "SAM 3: find every object that a phrase names, in images.",
+        SUBCOMMANDS,
+        "; sam3 --version prints the version.",
     )
 
 

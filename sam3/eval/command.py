@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from sam3.arguments import Subcommand, pick_subcommand
+from sam3.arguments import Subcommand, pick_subcommand, subcommand_usage
 
 EVALUATIONS = {
     "cgf1": Subcommand("sam3.eval.cgf1_command", "cgF1 of one prediction file"),
@@ -34,15 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int | None:
 
 def usage() -> str:
     """The text of ``sam3 eval --help``."""
-    lines = [f"  {name:<10}{command.summary}" for name, command in EVALUATIONS.items()]
-    return "\n".join(
-        [
-            "usage: sam3 eval EVALUATION [arguments]",
-            "",
-            "Predictions against ground truth; needs no network and no GPU.",
-            "",
-            *lines,
-            "",
-            "sam3 eval EVALUATION --help explains one of them.",
-        ]
+    return subcommand_usage(
+        "sam3 eval EVALUATION [arguments]",
+        "sam3 eval EVALUATION",
+        "Predictions against ground truth; needs no network and no GPU.",
+        EVALUATIONS,
     )

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam3.arguments import CommandParser, Subcommand, pick_subcommand
+from sam3.arguments import CommandParser, Subcommand, pick_subcommand, subcommand_usage
 from sam3.errors import DataError
 from sam3.eval.veval import VevalResult, evaluate_files
 
@@ -46,17 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """The text of ``--help``."""
-    lines = [f"  {name:<5}{mode.summary}" for name, mode in MODES.items()]
-    return "\n".join(
-        [
-            "usage: eval_veval.py MODE [arguments]   (or: sam3 eval veval MODE [arguments])",
-            "",
-            "All video metrics of SA-Co/VEval from files; needs no network and no GPU.",
-            "",
-            *lines,
-            "",
-            "MODE --help explains one of them.",
-        ]
+    return subcommand_usage(
+        "eval_veval.py MODE [arguments]   (or: sam3 eval veval MODE [arguments])",
+        "MODE",
+        "All video metrics of SA-Co/VEval from files; needs no network and no GPU.",
+        MODES,
     )
 
 

@@ -158,7 +158,7 @@ def test_an_unknown_mode_is_named(capsys):
         run("on")
     with pytest.raises(SystemExit):
         run()
-    assert "one  one ground truth file" in capsys.readouterr().out
+    assert f"  {'one':<10}one ground truth file" in capsys.readouterr().out
 
 
 def test_the_script_and_the_metrics_need_no_torch(repository, tmp_path):
