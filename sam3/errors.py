@@ -26,6 +26,16 @@ class CheckpointError(UserError):
     """A weight file is missing, unreadable, or does not fit the model."""
 
 
+class SessionError(UserError, RuntimeError):
+    """A request that this session, or this predictor, cannot serve."""
+
+
+class MissingFieldError(UserError, KeyError):
+    """A request without a field that it needs."""
+
+    __str__ = UserError.__str__
+
+
 def listed(values: Sequence[Any], limit: int = 8) -> str:
     """The first ``limit`` of ``values`` for a message, and how many more there are: ``a, b and 3 more``."""
     shown = ", ".join(map(str, values[:limit]))

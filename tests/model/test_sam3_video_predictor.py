@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sam3.errors import CheckpointError, DataError, UserError
-from sam3.model.sam3_video_predictor import MissingFieldError, Sam3VideoPredictor, SessionError
+from sam3.errors import CheckpointError, DataError, MissingFieldError, SessionError, UserError
+from sam3.model.sam3_video_predictor import Sam3VideoPredictor
 from sam3.model_builder import build_sam3_video_model, build_sam3_video_predictor
 
 OPTIONS = {"config": "tiny", "load_from_HF": False, "device": "cpu"}
