@@ -107,7 +107,7 @@ def draw_scene(world: World, rng: np.random.Generator) -> Scene:
     shapes = _place_shapes(world, rng, height, width)
     picture = background(rng, height, width)
     for shape in shapes:
-        picture = _paint(picture, shape, rng)
+        picture = paint(picture, shape, random_look(rng, shape.colour), rng)
     return Scene(image=picture.clip(0, 255).astype(np.uint8), shapes=shapes)
 
 
@@ -145,23 +145,37 @@ def _random_shape(world: World, rng: np.random.Generator, centre: tuple[float, f
     )
 
 
-def _paint(picture: np.ndarray, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """``picture`` with ``shape`` on it: its colour varied, shaded from one side to the other, grained."""
+@dataclass(frozen=True)
+class Look:
+    """How one object is painted; a video paints it alike on every frame."""
+
+    colour: np.ndarray  # (3,) in [0, 255]
+    shading_angle: float  # radians; the direction in which the object gets lighter
+    shading: float  # relative change from the middle to the edge
+
+
+def random_look(rng: np.random.Generator, colour: str) -> Look:
+    """The colour varied, shaded from one side to the other."""
+    varied = np.asarray(COLOURS[colour]) + rng.uniform(-25, 25, 3)
+    return Look(varied, shading_angle=rng.uniform(0, 2 * np.pi), shading=rng.uniform(0, 0.25))
+
+
+def paint(picture: np.ndarray, shape: Shape, look: Look, rng: np.random.Generator) -> np.ndarray:
+    """``picture`` (H, W, 3) with ``shape`` on it, grained."""
     height, width = picture.shape[:2]
-    colour = np.asarray(COLOURS[shape.colour]) + rng.uniform(-25, 25, 3)
     rows, columns = np.mgrid[:height, :width]
-    direction = rng.uniform(0, 2 * np.pi)
-    offset = (columns - shape.centre[0]) * np.cos(direction) + (rows - shape.centre[1]) * np.sin(direction)
-    shading = 1 + rng.uniform(0, 0.25) * offset / shape.radius
-    paint = colour * shading[..., None] + rng.normal(0, 6, picture.shape)
-    coverage = _coverage(shape, height, width)[..., None]
-    return picture * (1 - coverage) + paint * coverage
+    angle = look.shading_angle
+    offset = (columns - shape.centre[0]) * np.cos(angle) + (rows - shape.centre[1]) * np.sin(angle)
+    shading = 1 + look.shading * offset / shape.radius
+    painted = look.colour * shading[..., None] + rng.normal(0, 6, picture.shape)
+    share = coverage(shape.corners, height, width)[..., None]
+    return picture * (1 - share) + painted * share
 
 
-def _coverage(shape: Shape, height: int, width: int) -> np.ndarray:
-    """(H, W) share of each pixel that the shape covers."""
+def coverage(corners: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) share of each pixel that the polygon (K, 2) covers."""
     canvas = Image.new("L", (width * SUPERSAMPLING, height * SUPERSAMPLING))
-    ImageDraw.Draw(canvas).polygon([tuple(point * SUPERSAMPLING) for point in shape.corners], fill=255)
+    ImageDraw.Draw(canvas).polygon([tuple(point * SUPERSAMPLING) for point in corners], fill=255)
     return np.asarray(canvas.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
 
 
