@@ -9,14 +9,14 @@ import torch
 from sam3.errors import SessionError
 from sam3.io.frames import FrameSource
 from sam3.model.video.frame_output import FrameObjects
-from sam3.model.video.perception import Perception
+from sam3.model.video.perception import Perception, Question
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_model import Detections, VideoModel
 from sam3.model.video.video_session import VideoSession
 from sam3.model.video.video_state import VideoState
 from sam3.ops.boxes import box_xywh_to_xyxy, box_xyxy_to_cxcywh
-from sam3.structures import VISUAL_PHRASE, GeometricPrompt, TextFeatures
+from sam3.structures import VISUAL_PHRASE, GeometricPrompt
 
 
 @dataclass
@@ -33,16 +33,16 @@ class OpenVideo:
     settings: VideoSettings
     perception: Perception = field(init=False)
     session: VideoSession = field(init=False)
-    _text: TextFeatures | None = field(default=None, init=False)
-    _example: tuple[int, GeometricPrompt] | None = field(default=None, init=False)  # frame, boxes
 
     def __post_init__(self) -> None:
-        self.perception = Perception(self.model, self.source)
+        self.perception = Perception(
+            self.model, self.source, self.settings.frames_per_chunk, self.settings.score_threshold
+        )
         self.reset()
 
     def reset(self) -> None:
         """Forget every prompt and result."""
-        self._text = self._example = None
+        self.perception.ask([])
         self._begin(self.settings)
 
     def look_for(self, frame: int, text: str | None, boxes: Any, labels: Any) -> FrameObjects:
@@ -52,13 +52,12 @@ class OpenVideo:
         example = None if boxes is None else _example(boxes, labels, self.model.detector.device)
         if text is not None and (not isinstance(text, str) or not text.strip()):
             raise SessionError(f"text must be a phrase, got {text!r}")
-        self._text = self.model.detector.encode_text([text or VISUAL_PHRASE])
-        self._example = None if example is None else (frame, example)
+        phrase = self.model.detector.encode_text([text or VISUAL_PHRASE])
         # What only an example shows is not detected again, so nothing may be removed for not being detected.
         exempt = {"hotstart_delay": 0, "hotstart_unmatched": 0, "hotstart_duplicate": 0}
         is_seen_once = text is None or text == VISUAL_PHRASE
         self._begin(replace(self.settings, **exempt) if is_seen_once else self.settings)
-        self._is_seen_once = is_seen_once
+        self.perception.ask([Question(phrase, example, frame, only_with_example=is_seen_once)])
         return self.session.prompt_concept(frame)
 
     def click(self, frame: int, obj_id: Any, points: Any, labels: Any) -> FrameObjects:
@@ -69,17 +68,17 @@ class OpenVideo:
         return self.session.prompt_points(frame, int(obj_id), place, torch.as_tensor(np.asarray(labels)))
 
     def _begin(self, settings: VideoSettings) -> None:
-        self._is_seen_once = False
         state = VideoState(self.source.size, len(self.source))
         self.session = VideoSession(
-            VideoModel(self.model.tracker, settings), self._detect, self.perception.tracker_features, state
+            VideoModel(self.model.tracker, settings),
+            self._detect,
+            self.perception.tracker_features,
+            state,
+            self.perception.expect,
         )
 
     def _detect(self, frame: int) -> Detections:
-        example = self._example[1] if self._example is not None and self._example[0] == frame else None
-        if self._text is None or (self._is_seen_once and example is None):
-            return self.perception.nothing()
-        return self.perception.detect(frame, self._text, example)
+        return next(iter(self.perception.detect(frame)), self.perception.nothing())
 
 
 def _example(boxes: Any, labels: Any, device: torch.device) -> GeometricPrompt:

@@ -1,20 +1,54 @@
-"""What the networks see on the frames of one video; each frame is encoded once for everything that is asked of it."""
+"""What the networks see on the frames of one video; each frame is encoded once for everything that is asked of it.
 
-from collections import OrderedDict
+Frames are worked off in chunks: their pictures go through the networks as one batch, and several processes share them
+(:mod:`sam3.model.video.partners`). A chunk never leaves the range that was announced, and every frame is asked with its
+own prompt. Source: spec/tracker_video.md 6.3, 6.13; its 11.7 is fixed.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from sam3.io.frames import FrameSource
 from sam3.model.tracker.tracker import TrackerFeatures
+from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.sam3_video import Sam3Video
+from sam3.model.video.schedule import detection_chunk
 from sam3.model.video.video_model import Detections
 from sam3.ops.boxes import inverse_sigmoid
 from sam3.ops.images import preprocess
 from sam3.structures import GeometricPrompt, ImageFeatures, TextFeatures
 
 _LOGIT_LIMIT = 10.0
-_KEPT_FEATURES = 2  # frames whose features are kept
+_KEPT_FRAMES = 2  # whose features are kept at least
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One thing that is looked for in a video."""
+
+    text: TextFeatures  # of one phrase, on every frame
+    example: GeometricPrompt | None = None  # one row ...
+    example_frame: int | None = None  # ... for this frame alone
+    only_with_example: bool = False  # no other frame is asked
+
+    def is_asked_on(self, frame: int) -> bool:
+        return not self.only_with_example or frame == self.example_frame
+
+    def example_on(self, frame: int) -> GeometricPrompt | None:
+        return self.example if frame == self.example_frame else None
+
+
+@dataclass
+class _View:
+    """What is known of one frame."""
+
+    second_pyramid: list[Tensor]  # levels (1, C, ., .) of the tracker's neck
+    image: ImageFeatures | None  # of one picture; None = another process holds it
+    features: TrackerFeatures | None = None  # made when the tracker first looks
+    answers: list[Detections] | None = None  # one a question; None = not asked yet
 
 
 @dataclass
@@ -23,25 +57,44 @@ class Perception:
     Args:
         model: the networks, in evaluation mode.
         source: the frames.
+        frames_per_chunk: frames that one process encodes and asks together.
+        min_score: detections must exceed it to be kept.
+        partners: the processes that share the frames; all of them make the same calls.
     """
 
     model: Sam3Video
     source: FrameSource
-    _features: OrderedDict[int, ImageFeatures] = field(default_factory=OrderedDict, init=False)
+    frames_per_chunk: int = 1
+    min_score: float = 0.0
+    partners: Partners = ALONE
+    _questions: list[Question] = field(default_factory=list, init=False)
+    _expected: Collection[int] = field(default=(), init=False)
+    _views: dict[int, _View] = field(default_factory=dict, init=False)
+
+    def ask(self, questions: Iterable[Question]) -> None:
+        """Look for these from now on."""
+        self._questions = list(questions)
+        for view in self._views.values():
+            view.answers = None
+
+    def expect(self, frames: Collection[int]) -> None:
+        """Announce the frames that will be looked at; a chunk holds no other ones."""
+        self._expected = frozenset(frames)
+
+    def detect(self, frame: int) -> list[Detections]:
+        """What answers each of the questions on a frame; joint scores in [0, 1]."""
+        self._see(frame)
+        if self._views[frame].answers is None:
+            self._answer(self._chunk(frame))
+        return self._views[frame].answers
 
     def tracker_features(self, frame: int) -> TrackerFeatures:
         """What the tracker needs of a frame."""
-        return self.model.tracker.features(self._image_features(frame).second_pyramid)
-
-    def detect(self, frame: int, text: TextFeatures, example: GeometricPrompt | None = None) -> Detections:
-        """Everything on a frame that one phrase names, or that looks like the example; joint scores in [0, 1]."""
-        detector = self.model.detector
-        first = torch.zeros(1, dtype=torch.long, device=detector.device)
-        found = detector.ground(
-            self._image_features(frame), text, image_index=first, phrase_index=first, prompt=example
-        ).one_to_one
-        scores = inverse_sigmoid(found.scores()[0]).clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).sigmoid()
-        return Detections(scores, found.boxes_xyxy[0].float(), found.masks[0].float())
+        self._see(frame)
+        view = self._views[frame]
+        if view.features is None:
+            view.features = self.model.tracker.features(view.second_pyramid)
+        return view.features
 
     def nothing(self) -> Detections:
         """No detection."""
@@ -49,11 +102,118 @@ class Perception:
         scores = torch.zeros(0, device=self.model.detector.device)
         return Detections(scores, scores.reshape(0, 4), scores.reshape(0, side, side))
 
-    def _image_features(self, frame: int) -> ImageFeatures:
-        if frame not in self._features:
-            detector = self.model.detector
-            pixels = preprocess(self.source.frame(frame), detector.config.vision.image_size, (0.5,) * 3, (0.5,) * 3)
-            self._features[frame] = detector.encode_image(pixels[None].to(detector.device))
-            while len(self._features) > _KEPT_FEATURES:
-                self._features.popitem(last=False)
-        return self._features[frame]
+    # --- parts ---
+
+    def _chunk(self, frame: int) -> list[int]:
+        """The frames that are seen together with ``frame``."""
+        size = self.frames_per_chunk * self.partners.size
+        if size == 1 or frame not in self._expected:
+            return [frame]
+        return [other for other in detection_chunk(frame, frame + size, size) if other in self._expected]
+
+    def _own(self, frames: Sequence[int]) -> list[int]:
+        """The frames of a chunk that this process works on."""
+        return list(frames[self.partners.rank :: self.partners.size])
+
+    def _see(self, frame: int) -> None:
+        """Encode the chunk of a frame, unless it is known."""
+        if frame in self._views:
+            return
+        frames = self._chunk(frame)
+        images: dict[int, ImageFeatures] = {}
+        pyramids = self.partners.share(lambda: self._encode(self._own(frames), images))
+        for pyramid in pyramids:
+            for other, levels in pyramid.items():
+                self._views.pop(other, None)  # the order of the views is that of their making
+                self._views[other] = _View(
+                    [level.to(self.model.detector.device) for level in levels], images.get(other)
+                )
+        for old in list(self._views)[: -max(_KEPT_FRAMES, len(frames))]:
+            del self._views[old]
+
+    def _encode(self, frames: list[int], images: dict[int, ImageFeatures]) -> dict[int, list[Tensor]]:
+        """The tracker's pyramid of each frame; all that is known of them is put into ``images``."""
+        if not frames:
+            return {}
+        detector = self.model.detector
+        side = detector.config.vision.image_size
+        pixels = [preprocess(self.source.frame(frame), side, (0.5,) * 3, (0.5,) * 3) for frame in frames]
+        features = detector.encode_image(torch.stack(pixels).to(detector.device))
+        for row, frame in enumerate(frames):
+            levels = [level[row : row + 1] for level in features.pyramid]
+            second = [level[row : row + 1] for level in features.second_pyramid]
+            images[frame] = ImageFeatures(levels, features.positions, second)
+        return {frame: self.partners.portable(images[frame].second_pyramid) for frame in frames}
+
+    def _answer(self, frames: list[int]) -> None:
+        """Ask all questions on frames of a chunk, as one batch; nothing is asked again."""
+        open_frames = [frame for frame in frames if frame in self._views and self._views[frame].answers is None]
+        own = [frame for frame in open_frames if self._views[frame].image is not None]
+        for answers in self.partners.share(lambda: self._detect(own)):
+            for frame, found in answers.items():
+                self._views[frame].answers = [answer.to(self.model.detector.device) for answer in found]
+
+    def _detect(self, frames: list[int]) -> dict[int, list[Detections]]:
+        asked = [(frame, question) for frame in frames for question in self._questions if question.is_asked_on(frame)]
+        found = iter(self._ground(asked) if asked else ())
+        return {
+            frame: [next(found) if question.is_asked_on(frame) else self.nothing() for question in self._questions]
+            for frame in frames
+        }
+
+    def _ground(self, asked: list[tuple[int, Question]]) -> list[Detections]:
+        detector = self.model.detector
+        frames = list(dict.fromkeys(frame for frame, _ in asked))
+        questions = list(dict.fromkeys(question for _, question in asked))
+        output = detector.ground(
+            _joined_images([self._views[frame].image for frame in frames]),
+            _joined_texts([question.text for question in questions]),
+            image_index=torch.tensor([frames.index(frame) for frame, _ in asked], device=detector.device),
+            phrase_index=torch.tensor([questions.index(question) for _, question in asked], device=detector.device),
+            prompt=_joined_examples([question.example_on(frame) for frame, question in asked], detector.device),
+        ).one_to_one
+        scores = inverse_sigmoid(output.scores()).clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).sigmoid()
+        every = [
+            Detections(scores[row], output.boxes_xyxy[row].float(), output.masks[row].float())
+            for row in range(len(asked))
+        ]
+        return [self.partners.portable(found.select(found.scores > self.min_score)) for found in every]
+
+
+def _joined_images(images: list[ImageFeatures]) -> ImageFeatures:
+    if len(images) == 1:
+        return images[0]
+    levels = zip(*(image.pyramid for image in images), strict=True)
+    return ImageFeatures([torch.cat(level) for level in levels], images[0].positions)
+
+
+def _joined_texts(texts: list[TextFeatures]) -> TextFeatures:
+    if len(texts) == 1:
+        return texts[0]
+    parts = ([text.features for text in texts], [text.mask for text in texts], [text.embeddings for text in texts])
+    return TextFeatures(*(torch.cat(part) for part in parts))
+
+
+def _joined_examples(examples: list[GeometricPrompt | None], device: torch.device) -> GeometricPrompt | None:
+    """One prompt with a row for each example; None without any."""
+    if all(example is None for example in examples):
+        return None
+    rows = [GeometricPrompt.empty(1, device) if example is None else example for example in examples]
+    if len(rows) == 1:
+        return rows[0]
+    return GeometricPrompt(
+        boxes=_padded([row.boxes for row in rows], 0.0),
+        box_labels=_padded([row.box_labels for row in rows], 0),
+        box_mask=_padded([row.box_mask for row in rows], True),
+        points=_padded([row.points for row in rows], 0.0),
+        point_labels=_padded([row.point_labels for row in rows], 0),
+        point_mask=_padded([row.point_mask for row in rows], True),
+    )
+
+
+def _padded(rows: list[Tensor], filler: float | bool) -> Tensor:
+    """(1, n_i, ...) rows -> (P, max n, ...)."""
+    joined = rows[0].new_full((len(rows), max(row.shape[1] for row in rows), *rows[0].shape[2:]), filler)
+    for index, row in enumerate(rows):
+        joined[index, : row.shape[1]] = row[0]
+    return joined

@@ -34,9 +34,12 @@ class VideoSettings:
     refinement_window: int = 16  # detector prompts so near a click lose their say
     min_share_kept: float = 0.3  # of an object's area among its neighbours, or it is remembered as absent
     as_reference: bool = False  # repeat the defects of the reference that change results (spec/tracker_video.md 11)
+    frames_per_chunk: int = 1  # frames that one process encodes and detects together
     border: float | None = None  # new detections whose centre is nearer to the border (share of the side) are dropped
 
     def __post_init__(self) -> None:
+        if self.frames_per_chunk < 1:
+            raise ConfigError(f"frames_per_chunk must be 1 or more, got {self.frames_per_chunk}")
         if self.hotstart_delay and max(self.hotstart_unmatched, self.hotstart_duplicate) > self.hotstart_delay:
             raise ConfigError(
                 f"hotstart_unmatched ({self.hotstart_unmatched}) and hotstart_duplicate ({self.hotstart_duplicate}) "

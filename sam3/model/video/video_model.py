@@ -41,6 +41,12 @@ class Detections:
     def select(self, kept: Tensor) -> "Detections":
         return Detections(self.scores[kept], self.boxes_xyxy[kept], self.masks[kept])
 
+    def to(self, device: torch.device) -> "Detections":
+        return Detections(self.scores.to(device), self.boxes_xyxy.to(device), self.masks.to(device))
+
+    def cpu(self) -> "Detections":
+        return self.to(torch.device("cpu"))
+
 
 @dataclass
 class Tracks:

@@ -4,7 +4,7 @@ What a propagation has to do follows from what happened before (:func:`~sam3.mod
 Source: spec/tracker_video.md 7.3 to 7.6.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -30,12 +30,14 @@ class VideoSession:
         detect: gives the detections of a frame for the current text or example.
         features: gives the tracker's features of a frame.
         state: of the video; new and empty.
+        expect: is told which frames a propagation will look at.
     """
 
     model: VideoModel
     detect: Detector
     features: FeatureSource
     state: VideoState
+    expect: Callable[[Collection[int]], None] = len  # by default nobody wants to know
     has_concept: bool = field(default=False, init=False)  # a text or an example says what is looked for
 
     # --- prompts ---
@@ -104,6 +106,7 @@ class VideoSession:
         action = next_propagation(state.history, state.num_frames)
         first = min(state.masks) if start is None else start
         state.history.append(Action(action.kind, start, action.obj_ids))
+        self.expect(video_order(first, state.num_frames, limit=limit, is_reverse=is_reverse))
         if action.kind is ActionKind.FULL:
             yield from self.model.propagate(
                 state, self.detect, self.features, first, limit=limit, is_reverse=is_reverse
