@@ -16,8 +16,7 @@ from PIL import Image
 
 from sam3.errors import MissingFieldError, SessionError
 from sam3.io.frames import open_frames
-from sam3.model.video.frame_output import FrameObjects
-from sam3.model.video.open_video import OpenVideo
+from sam3.model.video.open_video import OpenVideo, ShownFrame
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.settings import VideoSettings
 
@@ -104,7 +103,7 @@ class Sam3VideoPredictor:
         return {"frame_index": frame, "outputs": _outputs(shown)}
 
     def _remove_object(self, request: Request) -> Response:
-        self._video(request).session.remove(int(_field(request, "obj_id")))
+        self._video(request).remove_object(int(_field(request, "obj_id")))
         return {"is_success": True}
 
     def _reset(self, request: Request) -> Response:
@@ -122,11 +121,11 @@ class Sam3VideoPredictor:
         if direction not in _DIRECTIONS:
             raise SessionError(f"propagation_direction is {direction!r}; expected one of {', '.join(_DIRECTIONS)}")
         for is_reverse in _DIRECTIONS[direction]:
-            frames = video.session.propagate(
+            frames = video.propagate(
                 request.get("start_frame_index"), limit=request.get("max_frame_num_to_track"), is_reverse=is_reverse
             )
-            for frame, shown in _without_gradients(frames):
-                yield {"frame_index": frame, "outputs": _outputs(shown)}
+            for shown in _without_gradients(frames):
+                yield {"frame_index": shown.index, "outputs": _outputs(shown)}
 
     def _video(self, request: Request) -> "OpenVideo":
         session_id = _field(request, "session_id")
@@ -137,19 +136,34 @@ class Sam3VideoPredictor:
     # --- plain Python ---
 
     def track(
-        self, source: str | Path | Sequence[Image.Image], prompt: str, *, start: int = 0
+        self,
+        source: str | Path | Sequence[Image.Image],
+        prompts: str | Sequence[str] | None = None,
+        *,
+        start: int = 0,
+        prompt: str | None = None,
     ) -> Iterator["TrackedVideoFrame"]:
-        """Everything that ``prompt`` names, frame by frame from ``start`` on, each object with one id throughout."""
+        """Everything that the phrases name, frame by frame from ``start`` on, each object with one id throughout.
+
+        Args:
+            source: folder of pictures, picture, video file, or list of PIL images.
+            prompts: one phrase or several; phrases do not influence each other.
+            prompt: the same, under its former name.
+        """
+        given = prompts if prompts is not None else prompt
+        phrases = [given] if isinstance(given, str) else list(given or ())
+        if not phrases:
+            raise SessionError("track needs at least one phrase in prompts")
         video = OpenVideo(self.model, open_frames(source), self.settings)
         with torch.inference_mode():
-            video.look_for(start, prompt, None, None)
-        for frame, shown in _without_gradients(video.session.propagate(start)):
+            video.look_for_each(start, phrases)
+        for shown in _without_gradients(video.propagate(start)):
             yield TrackedVideoFrame(
-                index=frame,
-                ids=shown.obj_ids,
-                labels=[prompt] * len(shown.obj_ids),
-                scores=shown.scores.numpy(),
-                masks=shown.masks.numpy(),
+                index=shown.index,
+                ids=shown.objects.obj_ids,
+                labels=shown.labels,
+                scores=shown.objects.scores.numpy(),
+                masks=shown.objects.masks.numpy(),
             )
 
 
@@ -170,13 +184,15 @@ def _field(request: Request, name: str) -> Any:
     return request[name]
 
 
-def _outputs(shown: FrameObjects) -> Response:
+def _outputs(shown: ShownFrame) -> Response:
+    objects = shown.objects
     return {
-        "out_obj_ids": np.array(shown.obj_ids, dtype=np.int64),
-        "out_probs": shown.scores.cpu().numpy(),
-        "out_boxes_xywh": shown.boxes_xywh.cpu().numpy(),
-        "out_binary_masks": shown.masks.cpu().numpy(),
-        "frame_stats": {"num_obj_tracked": len(shown.obj_ids), "num_obj_dropped": 0},
+        "out_obj_ids": np.array(objects.obj_ids, dtype=np.int64),
+        "out_labels": list(shown.labels),
+        "out_probs": objects.scores.cpu().numpy(),
+        "out_boxes_xywh": objects.boxes_xywh.cpu().numpy(),
+        "out_binary_masks": objects.masks.cpu().numpy(),
+        "frame_stats": {"num_obj_tracked": len(objects.obj_ids), "num_obj_dropped": 0},
     }
 
 

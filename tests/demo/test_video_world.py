@@ -49,7 +49,8 @@ def test_visible_parts_are_what_nothing_in_front_covers():
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_of_a_clip_do_not_overlap_and_its_pictures_show_them(kind):
     for clip in clips(kind, 2):
-        assert clip.frames.shape == (FRAMES, SIDE, SIDE, 3) and clip.frames.dtype == np.uint8
+        assert clip.frames.shape == (FRAMES, SIDE, SIDE, 3)
+        assert clip.frames.dtype == np.uint8
         assert clip.masks.sum(0).max() <= 1
         for actor, masks in zip(clip.actors, clip.masks, strict=True):
             frame = int(masks.sum((1, 2)).argmax())
@@ -107,7 +108,8 @@ def test_the_ground_truth_scores_itself_perfectly_and_asks_for_absent_phrases(tm
     path = write_video_world(tmp_path / "ü", World(), num_videos=4, num_frames=6, kinds=(CROSSING, LEAVING), seed=1)
     document = json.loads(path.read_text())
     truth = read_ground_truth(path)
-    assert len(truth.videos) == 4 and len(truth.categories) == 6
+    assert len(truth.videos) == 4
+    assert len(truth.categories) == 6
     negatives = [pair for pair in document["video_np_pairs"] if pair["num_masklets"] == 0]
     assert len(negatives) == 2 * 4
     for video in document["videos"]:

@@ -1,6 +1,6 @@
 """What a frame shows: the objects that are there, by rising id, without overlap (spec/tracker_video.md 6.11)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +51,21 @@ def assemble(
             shown = [obj_id for obj_id, there in zip(shown, kept.tolist(), strict=True) if there]
             stack, boxes = stack[kept], boxes[kept]
     return FrameObjects(shown, torch.tensor([scores[obj_id] for obj_id in shown], dtype=torch.float32), boxes, stack)
+
+
+def joined(parts: Sequence[FrameObjects]) -> tuple[FrameObjects, list[int]]:
+    """The objects of several parts by rising id, and which part each is of; their masks may overlap."""
+    order = sorted((obj_id, part, row) for part, one in enumerate(parts) for row, obj_id in enumerate(one.obj_ids))
+    rows = torch.tensor(
+        [sum(len(one.obj_ids) for one in parts[:part]) + row for _, part, row in order], dtype=torch.long
+    )
+    together = FrameObjects(
+        [obj_id for obj_id, _, _ in order],
+        torch.cat([one.scores for one in parts])[rows],
+        torch.cat([one.boxes_xywh for one in parts])[rows],
+        torch.cat([one.masks for one in parts])[rows],
+    )
+    return together, [part for _, part, _ in order]
 
 
 def _relative_boxes(masks: Tensor, size: tuple[int, int], *, inclusive: bool) -> Tensor:

@@ -4,8 +4,8 @@ Source: spec/tracker_video.md 4.5, 6.12, 6.13, 7.5.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -22,9 +22,12 @@ def video_order(start: int, num_frames: int, *, limit: int | None = None, is_rev
 class DelayBuffer(Generic[T]):
     """Holds outputs back until ``delay`` of them wait, so that what turns out wrong within that time never shows."""
 
-    def __init__(self, delay: int) -> None:
+    def __init__(self, delay: int, waiting: Iterable[T] = ()) -> None:
         self.delay = delay
-        self._waiting: deque[T] = deque()
+        self._waiting: deque[T] = deque(waiting)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._waiting)
 
     def push(self, item: T, *, is_last: bool) -> list[T]:
         """Add the output of a frame; returns what may leave now, everything after the last frame."""
@@ -34,6 +37,73 @@ class DelayBuffer(Generic[T]):
             self._waiting.clear()
             return ready
         return [self._waiting.popleft()] if len(self._waiting) >= self.delay else []
+
+
+@dataclass
+class Pass:
+    """A propagation under way; what is written here says how to go on with it.
+
+    Args:
+        action: what is done on each frame.
+        next_frame: to be worked off next; None = every frame is.
+        last_frame: of the pass; None = wherever a video of unknown length ends.
+        is_reverse: from late frames to early ones.
+        delayed: frames that were worked off and wait until it is known what was a mistake.
+        ready: frames whose turn it is to be handed out.
+    """
+
+    action: "Action"
+    next_frame: int | None
+    last_frame: int | None
+    is_reverse: bool
+    delayed: DelayBuffer[int] = field(default_factory=lambda: DelayBuffer(0))
+    ready: deque[int] = field(default_factory=deque)
+
+    @classmethod
+    def over(
+        cls,
+        action: "Action",
+        start: int,
+        num_frames: int | None,
+        *,
+        limit: int | None = None,
+        is_reverse: bool = False,
+        delay: int = 0,
+    ) -> "Pass":
+        """The frames of :func:`video_order`, without naming them all; ``num_frames`` None = unknown."""
+        if is_reverse:
+            first, last = start - 1, max(0, start - limit) if limit is not None else 0
+            is_empty = first < last
+        else:
+            ends = ([] if limit is None else [start + limit]) + ([] if num_frames is None else [num_frames - 1])
+            first, last = start, min(ends, default=None)
+            is_empty = last is not None and start > last
+        return cls(action, None if is_empty else first, last, is_reverse, DelayBuffer(delay))
+
+    @property
+    def waiting(self) -> set[int]:
+        """Frames that were worked off and not handed out."""
+        return {*self.delayed, *self.ready}
+
+    def owes(self, frame: int) -> bool:
+        """Whether a frame waits, or is still to be worked off."""
+        if self.next_frame is not None and (frame <= self.next_frame if self.is_reverse else frame >= self.next_frame):
+            return True
+        return frame in self.delayed
+
+    def advance(self, has_frame: Callable[[int], bool] | None = None) -> None:
+        """The next frame was worked off.
+
+        Args:
+            has_frame: whether the video, of unknown length, has a frame.
+        """
+        done, step = self.next_frame, -1 if self.is_reverse else 1
+        following = done + step
+        is_last = done == self.last_frame
+        if not (is_last or self.is_reverse or has_frame is None):
+            is_last = not has_frame(following)
+        self.next_frame = None if is_last else following
+        self.ready.extend(self.delayed.push(done, is_last=is_last))
 
 
 def detection_chunk(frame: int, num_frames: int, size: int) -> range:
@@ -65,8 +135,8 @@ class Action:
     obj_ids: tuple[int, ...] | None = None
 
 
-def next_propagation(history: Sequence[Action], num_frames: int) -> Action:
-    """What the next propagation has to do, from what was done so far."""
+def next_propagation(history: Sequence[Action], num_frames: int | None) -> Action:
+    """What the next propagation has to do, from what was done so far; ``num_frames`` None = unknown."""
     if not history:
         return Action(ActionKind.FULL)
     last = history[-1]
@@ -74,11 +144,17 @@ def next_propagation(history: Sequence[Action], num_frames: int) -> Action:
         return Action(ActionKind.FETCH)
     if last.kind in (ActionKind.FULL, ActionKind.PARTIAL):
         repeated = len(history) > 1 and history[-2].kind in (ActionKind.FULL, ActionKind.PARTIAL)
-        if repeated or last.frame in (0, num_frames - 1):
+        if repeated or last.frame == 0 or (num_frames is not None and last.frame == num_frames - 1):
             return Action(ActionKind.FETCH)
         return Action(last.kind, obj_ids=last.obj_ids)  # the other direction
     changed = sorted(set(_changed_since_propagation(history)))
     return Action(ActionKind.PARTIAL, obj_ids=tuple(changed)) if changed else Action(ActionKind.FETCH)
+
+
+def shortened(history: Sequence[Action]) -> list[Action]:
+    """The part of a history that :func:`next_propagation` can still ask for."""
+    propagations = [index for index, action in enumerate(history) if action.kind in PROPAGATIONS]
+    return list(history[propagations[-2] :] if len(propagations) > 1 else history)
 
 
 def _changed_since_propagation(history: Iterable[Action]) -> Iterator[int]:

@@ -3,7 +3,7 @@
 The detector and the features of a frame are given as functions, so that the step can be tested without a network.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,6 @@ from sam3.model.video.association import Association, associate, away_from_borde
 from sam3.model.video.frame_output import FrameObjects, assemble
 from sam3.model.video.lifecycle import HotStart
 from sam3.model.video.occlusion import NEVER, overlapping_to_blank
-from sam3.model.video.schedule import DelayBuffer, video_order
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_state import VideoState
 from sam3.ops.components import clean_masks
@@ -70,6 +69,7 @@ class FramePlan:
 
 
 Detector = Callable[[int], Detections]
+HasFrame = Callable[[int], bool]
 
 
 class VideoModel:
@@ -85,26 +85,11 @@ class VideoModel:
 
     # --- a video ---
 
-    def propagate(
-        self,
-        state: VideoState,
-        detect: Detector,
-        features: FeatureSource,
-        start: int,
-        *,
-        limit: int | None = None,
-        is_reverse: bool = False,
-    ) -> Iterator[tuple[int, FrameObjects]]:
-        """Work the frames off from ``start``; what shows leaves some frames later, without short-lived mistakes."""
+    def begin_pass(self, state: VideoState) -> None:
+        """What was counted about young objects in another pass over the video counts no longer."""
         if not self.settings.as_reference:
             state.hot_start = HotStart(first_frame=state.hot_start.first_frame, removed=state.hot_start.removed)
             state.hot_start.keep_alive = dict.fromkeys(state.obj_ids, self.settings.keep_alive_initial)
-        order = video_order(start, state.num_frames, limit=limit, is_reverse=is_reverse)
-        buffer: DelayBuffer[int] = DelayBuffer(self.settings.hotstart_delay)
-        for frame in order:
-            self.step(state, frame, detect, features, is_reverse=is_reverse)
-            for ready in buffer.push(frame, is_last=frame == order[-1]):
-                yield ready, self.shown(state, ready)
 
     def shown(self, state: VideoState, frame: int, *, with_hidden: bool = False) -> FrameObjects:
         """The objects of a frame that was worked off."""
@@ -167,7 +152,7 @@ class VideoModel:
             new = [index for index, yes in zip(new, inside, strict=True) if yes]
         kept = within_limit(new, found.scores, settings.max_objects - len(tracks.obj_ids))
         association.new_detections[:] = kept
-        plan = FramePlan(frame, association, state.new_ids(len(kept)), num_dropped=len(new) - len(kept))
+        plan = FramePlan(frame, association, state.ids.take(len(kept)), num_dropped=len(new) - len(kept))
         for obj_id, index in zip(plan.new_ids, kept, strict=True):
             state.birth_scores[obj_id] = float(found.scores[index])
         if settings.hotstart_delay:

@@ -4,7 +4,7 @@ What a propagation has to do follows from what happened before (:func:`~sam3.mod
 Source: spec/tracker_video.md 7.3 to 7.6.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -12,8 +12,8 @@ from torch import Tensor
 from sam3.errors import UserError
 from sam3.model.tracker.session import FeatureSource, TrackerSession
 from sam3.model.video.frame_output import FrameObjects
-from sam3.model.video.schedule import Action, ActionKind, next_propagation, video_order
-from sam3.model.video.video_model import Detector, VideoModel
+from sam3.model.video.schedule import Action, ActionKind, Pass, next_propagation
+from sam3.model.video.video_model import Detector, HasFrame, VideoModel
 from sam3.model.video.video_state import VideoState
 from sam3.ops.components import clean_masks
 
@@ -30,21 +30,22 @@ class VideoSession:
         detect: gives the detections of a frame for the current text or example.
         features: gives the tracker's features of a frame.
         state: of the video; new and empty.
-        expect: is told which frames a propagation will look at.
+        has_frame: tells where a video of unknown length ends.
     """
 
     model: VideoModel
     detect: Detector
     features: FeatureSource
     state: VideoState
-    expect: Callable[[Collection[int]], None] = len  # by default nobody wants to know
+    has_frame: HasFrame | None = None
     has_concept: bool = field(default=False, init=False)  # a text or an example says what is looked for
 
     # --- prompts ---
 
     def prompt_concept(self, frame: int) -> FrameObjects:
         """Find everything that the current text names, beginning anew on ``frame``."""
-        self.state = VideoState(self.state.video_size, self.state.num_frames)
+        if self.state.masks or self.state.sessions:
+            self.state = VideoState(self.state.video_size, self.state.num_frames)
         self.has_concept = True
         self.model.step(self.state, frame, self.detect, self.features)
         return self.model.shown(self.state, frame, with_hidden=True)
@@ -100,27 +101,75 @@ class VideoSession:
         Raises:
             UserError: nothing was prompted yet.
         """
+        self.begin(start, limit=limit, is_reverse=is_reverse)
+        yield from self.go_on()
+
+    def go_on(self) -> Iterator[Shown]:
+        """The rest of the propagation that is under way, perhaps begun by another process."""
+        while self.is_under_way:
+            self.advance()
+            for frame in list(self.state.under_way.ready):
+                if (shown := self.take(frame)) is not None:
+                    yield frame, shown
+
+    def begin(
+        self,
+        start: int | None = None,
+        *,
+        limit: int | None = None,
+        is_reverse: bool = False,
+        first: int | None = None,
+    ) -> None:
+        """Decide what a propagation has to do; :meth:`advance` does it, frame by frame.
+
+        Args:
+            start: as it was asked for; None = the first frame that has results, or ``first``.
+
+        Raises:
+            UserError: nothing was prompted yet.
+        """
         state = self.state
         if start is None and not state.masks:
             raise UserError("nothing to propagate: add a prompt first")
         action = next_propagation(state.history, state.num_frames)
-        first = min(state.masks) if start is None else start
-        state.history.append(Action(action.kind, start, action.obj_ids))
-        self.expect(video_order(first, state.num_frames, limit=limit, is_reverse=is_reverse))
+        action = Action(action.kind, start, action.obj_ids)
+        if start is None:
+            start = min(state.masks) if first is None else first
+        state.history.append(action)
+        delay = self.model.settings.hotstart_delay if action.kind is ActionKind.FULL else 0
+        state.under_way = Pass.over(action, start, state.num_frames, limit=limit, is_reverse=is_reverse, delay=delay)
         if action.kind is ActionKind.FULL:
-            yield from self.model.propagate(
-                state, self.detect, self.features, first, limit=limit, is_reverse=is_reverse
-            )
-            return
-        if action.kind is ActionKind.PARTIAL:
+            self.model.begin_pass(state)
+        elif action.kind is ActionKind.PARTIAL:
             for obj_id in action.obj_ids:
                 if (session := state.session_of(obj_id)) is not None:
                     session.consolidate()
-        for frame in video_order(first, state.num_frames, limit=limit, is_reverse=is_reverse):
-            if action.kind is ActionKind.PARTIAL:
-                self._track(frame, set(action.obj_ids), is_reverse)
-            if frame in state.masks:
-                yield frame, self.model.shown(state, frame)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a propagation has frames left to work off or to hand out."""
+        under_way = self.state.under_way
+        return under_way is not None and (under_way.next_frame is not None or bool(under_way.ready))
+
+    def advance(self) -> None:
+        """Work off the next frame, if there is one; what may show now becomes ready."""
+        under_way = self.state.under_way
+        if (frame := under_way.next_frame) is None:
+            return
+        if under_way.action.kind is ActionKind.FULL:
+            self.model.step(self.state, frame, self.detect, self.features, is_reverse=under_way.is_reverse)
+        elif under_way.action.kind is ActionKind.PARTIAL:
+            self._track(frame, set(under_way.action.obj_ids), under_way.is_reverse)
+        under_way.advance(self.has_frame)
+
+    def take(self, frame: int) -> FrameObjects | None:
+        """Hand out what a frame shows; None where nothing is known of it."""
+        self.state.under_way.ready.remove(frame)
+        return self.peek(frame)
+
+    def peek(self, frame: int) -> FrameObjects | None:
+        """What a frame shows as far as is known now; None where nothing is."""
+        return self.model.shown(self.state, frame) if frame in self.state.masks else None
 
     # --- parts ---
 
@@ -134,7 +183,7 @@ class VideoSession:
             absent_without_answer=not self.model.settings.as_reference,
         )
         state.sessions.append(session)
-        state.next_id = max(state.next_id, obj_id + 1)
+        state.ids.reserve(obj_id)
         return session
 
     def _accept(self, obj_id: int, frame: int) -> None:

@@ -10,7 +10,24 @@ from torch import Tensor
 
 from sam3.model.tracker.session import TrackerSession
 from sam3.model.video.lifecycle import Confirmation, HotStart
-from sam3.model.video.schedule import Action
+from sam3.model.video.schedule import Action, Pass
+
+
+@dataclass
+class ObjectIds:
+    """Numbers for the objects of a video, shared by all that is looked for in it: rising, never used twice."""
+
+    next: int = 0
+
+    def take(self, count: int) -> list[int]:
+        """Ids that nothing had before."""
+        ids = list(range(self.next, self.next + count))
+        self.next += count
+        return ids
+
+    def reserve(self, obj_id: int) -> None:
+        """A person chose this id."""
+        self.next = max(self.next, obj_id + 1)
 
 
 @dataclass
@@ -19,12 +36,13 @@ class VideoState:
     Args:
         video_size: (height, width), pixels.
         num_frames: of the video.
+        ids: where new objects get their numbers.
     """
 
     video_size: tuple[int, int]
     num_frames: int
+    ids: ObjectIds = field(default_factory=ObjectIds)
     sessions: list[TrackerSession] = field(default_factory=list)
-    next_id: int = 0  # never falls: ids are not used again
     birth_scores: dict[int, float] = field(default_factory=dict)  # of detections; 1 for what a person made
     tracker_scores: dict[int, dict[int, float]] = field(default_factory=dict)  # frame -> id -> presence
     last_occluded: dict[int, int] = field(default_factory=dict)
@@ -33,6 +51,7 @@ class VideoState:
     hidden: dict[int, set[int]] = field(default_factory=dict)  # frame -> ids that do not show there
     masks: dict[int, dict[int, Tensor]] = field(default_factory=dict)  # frame -> id -> (H, W) bool, video size
     history: list[Action] = field(default_factory=list)
+    under_way: Pass | None = None  # the propagation that was begun last
 
     @property
     def obj_ids(self) -> list[int]:
@@ -42,12 +61,6 @@ class VideoState:
     def session_of(self, obj_id: int) -> TrackerSession | None:
         """The session that tracks an object."""
         return next((session for session in self.sessions if obj_id in session.obj_ids), None)
-
-    def new_ids(self, count: int) -> list[int]:
-        """Ids that nothing had before."""
-        ids = list(range(self.next_id, self.next_id + count))
-        self.next_id += count
-        return ids
 
     def drop(self, obj_ids: Iterable[int]) -> None:
         """Stop tracking objects; sessions without objects go."""

@@ -100,13 +100,16 @@ def test_chunks_give_what_single_frames_give(model: Sam3Video, one_by_one: dict,
 
 
 @torch.inference_mode()
-def test_several_phrases_in_one_call_are_the_phrases_one_by_one(model: Sam3Video, one_by_one: dict):
+def test_several_phrases_are_the_phrases_one_by_one(model: Sam3Video, one_by_one: dict):
+    perception = Perception(model, Watched(), pairs_per_call=2)
+    perception.ask(questions(model))
+    assert_same(run(perception, list(range(COUNT))), one_by_one)  # two in one call
     for index, asked in enumerate(questions(model)):
         perception = Perception(model, Watched())
         perception.ask([asked])
         alone = run(perception, list(range(COUNT)))
         picked = {frame: ([answers[index]], top) for frame, (answers, top) in one_by_one.items()}
-        assert_same(alone, picked)
+        assert_same(alone, picked, tolerance=0.0)  # on a CPU: the same bits
 
 
 @torch.inference_mode()

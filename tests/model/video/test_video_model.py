@@ -9,6 +9,7 @@ from sam3.config import tiny
 from sam3.model.tracker.tracker import Tracker, TrackerFeatures
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_model import Detections, VideoModel
+from sam3.model.video.video_session import VideoSession
 from sam3.model.video.video_state import VideoState
 
 SIZE, SIDE = (48, 64), 32
@@ -46,8 +47,9 @@ def run(tracker: Tracker, script: dict[int, Detections], frames: int, settings: 
 
     model = VideoModel(tracker, settings or replace(VideoSettings(), hotstart_delay=0, recondition_every=0))
     state = VideoState(SIZE, frames)
+    session = VideoSession(model, lambda frame: script.get(frame, detections()), features, state)
     with torch.no_grad():
-        shown = list(model.propagate(state, lambda frame: script.get(frame, detections()), features, 0))
+        shown = list(session.propagate(0))
     return model, state, shown
 
 

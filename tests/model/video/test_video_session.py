@@ -43,7 +43,7 @@ def test_clicks_without_a_text_track_what_was_clicked(session: VideoSession):
     frames = list(session.propagate())
     assert [frame for frame, _ in frames] == [1, 2, 3, 4]
     assert session.state.obj_ids == [7]
-    assert session.state.next_id == 8
+    assert session.state.ids.next == 8
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def test_a_removed_object_is_gone_from_every_frame_and_its_id_is_not_used_again(
     session.remove(1)
     assert all(1 not in masks for masks in session.state.masks.values())
     assert [frame for frame, _ in session.propagate(0)] == [0, 1, 2, 3, 4]
-    assert session.state.new_ids(1) == [max(used) + 1]
+    assert session.state.ids.take(1) == [max(used) + 1]
     with pytest.raises(UserError, match="there is no object 1; objects of this session: "):
         session.remove(1)
 
