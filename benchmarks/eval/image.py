@@ -76,8 +76,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--size", type=int, nargs=3, metavar="N", help="dense pairs, sparse pairs, COCO images")
     parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--bound", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.workers:
+        print(json.dumps(measure_processes(options.folder, options.workers)))
+        return
     if options.case:
         print(json.dumps(measure(options.folder, options.case, bound=options.bound)))
         return
@@ -93,7 +97,7 @@ def main() -> None:
         turns = [[_run(options.folder, case, bound=bound) for bound in (True, False)] for _ in range(options.runs)]
         (bound, _), (ours, peak) = (min(side) for side in zip(*turns, strict=True))
         print(f"{case:<24}{bound:>8.2f}{ours:>8.2f}{ours / bound:>8.2f}{limit:>8.1f}{peak:>8.0f}", flush=True)
-    _compare_processes(options.folder / "dense", options.runs)
+    _compare_processes(options.folder, options.runs)
 
 
 def measure(folder: Path, case: str, *, bound: bool) -> tuple[float, float]:
@@ -105,32 +109,36 @@ def measure(folder: Path, case: str, *, bound: bool) -> tuple[float, float]:
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _run(folder: Path, case: str, *, bound: bool) -> tuple[float, float]:
-    command = [sys.executable, __file__, str(folder), "--case", case, *(["--bound"] if bound else [])]
+def _run(folder: Path, case: str = "", *, bound: bool = False, workers: int = 0) -> tuple:
+    """:func:`measure`, or with ``workers`` :func:`measure_processes`, in a fresh process."""
+    command = [sys.executable, __file__, str(folder), "--case", case, "--workers", str(workers)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command += ["--bound"] if bound else []
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return tuple(json.loads(done.stdout))
 
 
 def _compare_processes(folder: Path, runs: int) -> None:
-    """Wall time of one process and of two, turn by turn; and, for a machine that others use, what two idle cores would
-    need: the CPU seconds of this process and half of those of its children."""
-    walls: dict[int, float] = {}
-    work: dict[int, float] = {}
-    results = set()
-    for _ in range(runs):
-        for workers in (1, 2):
-            start, before = time.perf_counter(), os.times()
-            results.add(json.dumps(cgf1(folder, "segm", workers)))
-            after = os.times()
-            own = after.user + after.system - before.user - before.system
-            children = after.children_user + after.children_system - before.children_user - before.children_system
-            walls[workers] = min(walls.get(workers, float("inf")), time.perf_counter() - start)
-            work[workers] = min(work.get(workers, float("inf")), own + children / workers)
-    for name, seconds in (("wall seconds", walls), ("CPU seconds along the longest path", work)):
-        ratio = seconds[1] / seconds[2]
-        print(f"dense masks, {name}: one process {seconds[1]:.2f}, two {seconds[2]:.2f}: {ratio:.2f} times")
-    print(f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; results {len(results)} different")
+    """Wall time of one process and of two, turn by turn, each in a fresh process; and, for a machine that others use,
+    what two idle cores would need: the CPU seconds of the first process and half of those of its children."""
+    turns = [[_run(folder, workers=workers) for workers in (1, 2)] for _ in range(runs)]
+    for name, position in (("wall seconds", 0), ("CPU seconds along the longest path", 1)):
+        one, two = (min(turn[side][position] for turn in turns) for side in (0, 1))
+        print(f"dense masks, {name}: one process {one:.2f}, two {two:.2f}: {one / two:.2f} times")
+    results = {side[2] for turn in turns for side in turn}
+    verdict = "identical in every byte" if len(results) == 1 else f"DIFFERENT ({len(results)} of them)"
+    print(f"results of one process and of two: {verdict}")
+    print(f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+
+
+def measure_processes(folder: Path, workers: int) -> tuple[float, float, str]:
+    """Wall seconds and CPU seconds along the longest path of the dense masks, and the numbers as text."""
+    start, before = time.perf_counter(), os.times()
+    numbers = json.dumps(cgf1(folder / "dense", "segm", workers))
+    wall, after = time.perf_counter() - start, os.times()
+    own = after.user + after.system - before.user - before.system
+    children = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall, own + children / workers, numbers
 
 
 def _read(path: Path) -> Any:

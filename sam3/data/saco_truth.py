@@ -13,11 +13,10 @@ import numpy as np
 
 from sam3.data.instance_table import InstanceTable, IouType, TableBuilder, entry_name
 from sam3.errors import DataError, listed
-from sam3.io.json_stream import iterate_object
+from sam3.io.json_stream import iterate_blocks
 
 _LISTS = ("images", "annotations", "categories")
 MAX_ID = 1 << 62
-_OBJECTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -62,26 +61,19 @@ def read_ground_truth(path: str | Path, iou_type: IouType = "segm") -> GroundTru
     pairs = _Pairs(path)
     builder = TableBuilder(path, "annotations", iou_type)
     category_ids = array("q")
-    positions, waiting = dict.fromkeys(_LISTS, -1), []
-    for name, entry in iterate_object(path, _LISTS):
-        if name not in positions:
-            continue
-        position = positions[name] = positions[name] + 1
-        if entry == [] and not position:
-            continue  # the whole list is empty
-        if type(entry) is not dict:
-            raise DataError(f"{entry_name(path, name, position)} must be an object, got {type(entry).__name__}")
+    counts: dict[str, int] = {}
+    for name, entries in iterate_blocks(path, _LISTS):
+        first = counts.setdefault(name, 0)
+        counts[name] += len(entries)
         if name == "images":
-            pairs.add(position, entry)
+            pairs.extend(first, entries)
         elif name == "annotations":
-            waiting.append(entry)
-            if len(waiting) == _OBJECTS_AT_ONCE:
-                _add_objects(builder, position + 1 - len(waiting), waiting)
-                waiting = []
+            _add_objects(builder, first, entries)
         else:
-            category_ids.append(whole_number(entry.get("id"), path, name, position, "id"))
-    _add_objects(builder, positions["annotations"] + 1 - len(waiting), waiting)
-    absent = [name for name, position in positions.items() if position < 0]
+            for position, entry in enumerate(entries, start=first):
+                _require_object(entry, path, name, position)
+                category_ids.append(whole_number(entry.get("id"), path, name, position, "id"))
+    absent = [name for name in _LISTS if name not in counts]
     if absent:
         raise DataError(f"{path} lacks {', '.join(absent)}; expected an SA-Co file with {', '.join(_LISTS)}")
     truth = pairs.finish(builder.finish(), np.array(category_ids, dtype=np.int64))
@@ -97,6 +89,11 @@ def whole_number(value: Any, path: str | Path, name: str, position: int, field: 
     return value
 
 
+def _require_object(entry: Any, path: str | Path, name: str, position: int) -> None:
+    if type(entry) is not dict:
+        raise DataError(f"{entry_name(path, name, position)} must be an object, got {type(entry).__name__}")
+
+
 class _Pairs:
     """The columns of ``images``."""
 
@@ -106,7 +103,25 @@ class _Pairs:
         self.is_exhaustive = array("b")
         self.sizes = array("q")
 
-    def add(self, position: int, entry: dict[str, Any]) -> None:
+    def extend(self, first: int, entries: list[Any]) -> None:
+        """Neighbours in the list, the first at position ``first``: all in one go if nothing about them is unusual."""
+        try:
+            ids, flags = [entry["id"] for entry in entries], [entry["is_instance_exhaustive"] for entry in entries]
+            sides = [entry.get(side, 0) for entry in entries for side in ("height", "width")]
+            is_usual = set(map(type, ids)) | set(map(type, sides)) <= {int} and set(flags) <= {0, 1}
+            columns = array("q", ids), array("q", sides)
+        except (LookupError, TypeError, AttributeError, OverflowError):
+            is_usual = False
+        if not is_usual:
+            for position, entry in enumerate(entries, start=first):
+                _require_object(entry, self.path, "images", position)
+                self._add(position, entry)
+            return
+        self.ids += columns[0]
+        self.sizes += columns[1]
+        self.is_exhaustive.extend([int(flag) for flag in flags])
+
+    def _add(self, position: int, entry: dict[str, Any]) -> None:
         get = entry.get
         pair_id, flag, height, width = get("id"), get("is_instance_exhaustive"), get("height", 0), get("width", 0)
         if not type(pair_id) is type(height) is type(width) is int:
@@ -140,16 +155,17 @@ class _Pairs:
         )
 
 
-def _add_objects(builder: TableBuilder, first: int, entries: list[dict[str, Any]]) -> None:
+def _add_objects(builder: TableBuilder, first: int, entries: list[Any]) -> None:
     """Neighbours in the list, the first at position ``first``: all in one go if nothing about them is unusual."""
-    kept = [row for row, entry in enumerate(entries) if not entry.get("iscrowd")]
-    things = entries if len(kept) == len(entries) else [entries[row] for row in kept]
     field = "segmentation" if builder.iou_type == "segm" else "bbox"
     try:
+        kept = [row for row, entry in enumerate(entries) if not entry.get("iscrowd")]
+        things = entries if len(kept) == len(entries) else [entries[row] for row in kept]
         shapes = [entry[field] for entry in things]
         builder.extend([first + row for row in kept], [entry["image_id"] for entry in things], shapes)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError):  # DataError is a ValueError
         for position, entry in enumerate(entries, start=first):
+            _require_object(entry, builder.path, "annotations", position)
             _add_object(builder, position, entry)
 
 

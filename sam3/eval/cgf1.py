@@ -253,10 +253,25 @@ def total(results: Iterable[PairResult]) -> Totals:
 
 def judge(pair: Pair, score_threshold: float = SCORE_THRESHOLD) -> PairResult:
     """One pair against the annotator that is kindest to it (spec/evaluation.md 2.3 and 2.4)."""
+    if not len(pair.predictions):
+        return judge_unpredicted(pair.pair_id, tuple(map(len, pair.annotators)))
     judgements = _judgements(pair, score_threshold)
     f1s = tuple(judgement.mean_local_f1() for judgement in judgements)
     best = kindest(f1s)
     return PairResult(pair.pair_id, best, judgements[best], f1s)
+
+
+def judge_unpredicted(pair_id: int, num_objects: tuple[int, ...]) -> PairResult:
+    """:func:`judge` of a pair without predictions, from how many objects each annotator saw: most pairs are so."""
+    return PairResult(pair_id, *_unpredicted(num_objects))
+
+
+@lru_cache(maxsize=4096)
+def _unpredicted(num_objects: tuple[int, ...]) -> tuple[int, Judgement, tuple[float | None, ...]]:
+    judgements = [judgement(0, number, _NO_IOUS) for number in num_objects]
+    f1s = tuple(judgement.mean_local_f1() for judgement in judgements)
+    best = kindest(f1s)
+    return best, judgements[best], f1s
 
 
 def kindest(mean_local_f1s: Sequence[float | None]) -> int:
@@ -270,8 +285,6 @@ def kindest(mean_local_f1s: Sequence[float | None]) -> int:
 
 
 def _judgements(pair: Pair, score_threshold: float) -> list[Judgement]:
-    if not len(pair.predictions):
-        return [judgement(0, len(objects), _NO_IOUS) for objects in pair.annotators]
     confident = np.asarray(pair.scores) >= score_threshold
     if pair.accepted is None:
         return _against_all(_select(pair.predictions, confident), pair.annotators)

@@ -15,11 +15,13 @@ import numpy as np
 from sam3.data.instance_table import IOU_TYPES, InstanceTable, IouType
 from sam3.data.saco_truth import GroundTruth, read_ground_truth
 from sam3.errors import DataError, listed
-from sam3.eval.cgf1 import SCORE_THRESHOLD, Cgf1, Pair, PairResult, Totals, judge, total
+from sam3.eval.cgf1 import SCORE_THRESHOLD, Cgf1, Pair, PairResult, Totals, judge, judge_unpredicted, total
 from sam3.eval.parallel import ordered_map
 from sam3.eval.prediction_table import Predictions, read_predictions_table
 
 _log = logging.getLogger(__name__)
+
+_Rows = tuple[int, int]  # the first, and the one behind the last
 
 _PAIRS_AT_ONCE = 250  # sums are formed over so many, in the same order however many processes there are
 
@@ -37,19 +39,35 @@ class Comparison:
     def __len__(self) -> int:
         return len(self.pair_ids)
 
-    def pairs(self, start: int = 0, stop: int | None = None) -> Iterator[Pair]:
-        """The evaluated pairs ``start`` to ``stop``, each put together when its turn comes."""
+    def pairs(self) -> Iterator[Pair]:
+        """The evaluated pairs, each put together when its turn comes."""
+        return (self._pair(*place) for place in self._places(0, len(self)))
+
+    def judged(self, start: int, stop: int, score_threshold: float) -> Iterator[PairResult]:
+        """The evaluated pairs ``start`` to ``stop``, judged one after the other."""
+        for pair_id, rows, others in self._places(start, stop):
+            if rows[0] == rows[1]:
+                yield judge_unpredicted(pair_id, tuple([last - first for first, last in others]))
+            else:
+                yield judge(self._pair(pair_id, rows, others), score_threshold)
+
+    def _places(self, start: int, stop: int) -> Iterator[tuple[int, _Rows, list[_Rows]]]:
+        """Id, the rows of the predictions, and the rows of each annotator."""
         pair_ids = self.pair_ids[start:stop]
-        found, seen = self.predictions.instances, [truth.objects for truth in self.annotators]
-        places = zip(*(table.bounds_of(pair_ids) for table in (found, *seen)), strict=True)
+        tables = self.predictions.instances, *(truth.objects for truth in self.annotators)
+        places = zip(*(table.bounds_of(pair_ids) for table in tables), strict=True)
         for pair_id, (rows, *others) in zip(pair_ids.tolist(), places, strict=True):
-            yield Pair(
-                pair_id,
-                predictions=found.shapes(*rows),
-                scores=found.scores[slice(*rows)],
-                annotators=[table.shapes(*own) for table, own in zip(seen, others, strict=True)],
-                accepted=None if self.accepted is None else [mask[slice(*rows)] for mask in self.accepted],
-            )
+            yield pair_id, rows, others
+
+    def _pair(self, pair_id: int, rows: _Rows, others: list[_Rows]) -> Pair:
+        found = self.predictions.instances
+        return Pair(
+            pair_id,
+            predictions=found.shapes(*rows),
+            scores=found.scores[slice(*rows)],
+            annotators=[truth.objects.shapes(*own) for truth, own in zip(self.annotators, others, strict=True)],
+            accepted=None if self.accepted is None else [mask[slice(*rows)] for mask in self.accepted],
+        )
 
     @property
     def num_ignored_pairs(self) -> int:
@@ -105,7 +123,7 @@ def evaluate_files(
 def _judge_block(
     start: int, comparison: Comparison, *, score_threshold: float, keep_pairs: bool
 ) -> tuple[Totals, list[PairResult]]:
-    results = (judge(pair, score_threshold) for pair in comparison.pairs(start, start + _PAIRS_AT_ONCE))
+    results = comparison.judged(start, start + _PAIRS_AT_ONCE, score_threshold)
     if not keep_pairs:
         return total(results), []
     kept = list(results)

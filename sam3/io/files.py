@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from sam3.errors import DataError
 
 _PARTIAL = ".partial."  # begins the names of files that are being written
@@ -63,11 +65,27 @@ def read_json(path: str | Path) -> Any:
         DataError: the file is missing or unreadable, or holds no JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text, read in half the time of the standard library.
+
+    What orjson refuses (NaN and infinities, half of a surrogate pair, a text that is no JSON at all) the standard
+    library reads or words the error of; both give every number that fits into 64 bits alike.
+
+    Raises:
+        ValueError: the text is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def fingerprint(path: str | Path, *, blocks: int = 64, block_bytes: int = 65536) -> str:

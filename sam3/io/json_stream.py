@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sam3.errors import DataError
+from sam3.io.files import parse_json
 
 _CHUNK = 1 << 20  # characters read at once
 _DECODE = json.JSONDecoder().raw_decode
@@ -26,7 +27,8 @@ def iterate_list(path: str | Path) -> Iterator[Any]:
         text = _Text(stream, path)
         if text.peek() != "[":
             raise DataError(f"{path}: expected a JSON list, got {text.kind()}")
-        yield from text.items()
+        for block in text.blocks():
+            yield from block
         text.expect_end()
 
 
@@ -39,19 +41,39 @@ def iterate_object(path: str | Path, lists: Collection[str]) -> Iterator[tuple[s
     Raises:
         DataError: as :func:`iterate_list`; a member named in ``lists`` that is no list is handed out whole.
     """
+    for name, value, is_block in _members(path, lists):
+        if is_block and value:
+            for entry in value:
+                yield name, entry
+        else:
+            yield name, value
+
+
+def iterate_blocks(path: str | Path, lists: Collection[str]) -> Iterator[tuple[str, list[Any]]]:
+    """As :func:`iterate_object`, but the lists alone, and many neighbouring entries at a time: ``(name, entries)``.
+
+    An empty list is one empty block; a member named in ``lists`` that is no list is one block of that value.
+    """
+    for name, value, is_block in _members(path, lists):
+        if name in lists:
+            yield name, value if is_block else [value]
+
+
+def _members(path: str | Path, lists: Collection[str]) -> Iterator[tuple[str, Any, bool]]:
+    """Name, value, and whether it is a block of the entries of one of ``lists`` rather than the whole member."""
     with _open(path) as stream:
         text = _Text(stream, path)
         if text.peek() != "{":
             raise DataError(f"{path}: expected a JSON object, got {text.kind()}")
         for name in text.names():
             if name in lists and text.peek() == "[":
-                count = 0
-                for count, entry in enumerate(text.items(), start=1):  # noqa: B007 (the last count is needed)
-                    yield name, entry
-                if not count:
-                    yield name, []
+                block = None
+                for block in text.blocks():
+                    yield name, block, True
+                if block is None:
+                    yield name, [], True
             else:
-                yield name, text.value()
+                yield name, text.value(), False
         text.expect_end()
 
 
@@ -102,8 +124,8 @@ class _Text:
             self._at = end
             return value
 
-    def items(self) -> Iterator[Any]:
-        """Read a list entry by entry."""
+    def blocks(self) -> Iterator[list[Any]]:
+        """Read a list: a few neighbouring entries at a time, at least one."""
         self._skip("[")
         index, in_batches = 0, True
         while self.peek() != "]":
@@ -113,7 +135,7 @@ class _Text:
             batch = self._whole_entries() if in_batches and self.peek() == "{" else []
             in_batches = in_batches and batch is not None
             batch = batch or [self.value()]
-            yield from batch
+            yield batch
             index += len(batch)
         self._skip("]")
         self._entry = ""
@@ -129,7 +151,7 @@ class _Text:
             return []
         for end in (cut + 1, self._window.find("}]", self._at) + 1):  # the list may end before the cut
             try:
-                entries = json.loads(f"[{self._window[self._at : end]}]")
+                entries = parse_json(f"[{self._window[self._at : end]}]")
             except (ValueError, RecursionError):
                 continue
             self._at = max(self._at, end)
