@@ -5,13 +5,16 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from sam3.errors import DataError
+
+try:
+    import orjson
+except ImportError:  # on a machine without a network, where it was not brought along: slower, but the same
+    orjson = None
 
 _PARTIAL = ".partial."  # begins the names of files that are being written
 
@@ -73,7 +76,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text, read in half the time of the standard library.
+    """The value of a JSON text, read by orjson in half the time of the standard library.
 
     What orjson refuses (NaN and infinities, half of a surrogate pair, a text that is no JSON at all) the standard
     library reads or words the error of; both give every number that fits into 64 bits alike.
@@ -82,10 +85,10 @@ def parse_json(text: str) -> Any:
         ValueError: the text is no JSON.
         RecursionError: it is nested too deeply.
     """
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return json.loads(text)
+    if orjson is not None:
+        with suppress(ValueError):
+            return orjson.loads(text)
+    return json.loads(text)
 
 
 def fingerprint(path: str | Path, *, blocks: int = 64, block_bytes: int = 65536) -> str:

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from sam3.errors import DataError
-from sam3.io.files import atomic_path, fingerprint, read_json, remove_partial_files, write_json, write_text
+from sam3.io import files
+from sam3.io.files import atomic_path, fingerprint, parse_json, read_json, remove_partial_files, write_json, write_text
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -76,3 +77,15 @@ def test_fingerprints_see_a_change_anywhere_and_ignore_the_name(tmp_path):
     path.write_bytes(content[:-1])
     assert fingerprint(path) != before
     assert fingerprint(tmp_path) != before
+
+
+@pytest.mark.parametrize("with_orjson", [True, False])
+def test_json_is_the_same_with_and_without_the_fast_reader(monkeypatch, with_orjson):
+    if not with_orjson:
+        monkeypatch.setattr(files, "orjson", None)
+    numbers = [0.1, 1e-320, 5e-324, 1.7976931348623157e308, -(2**63), 2**64 - 1, 0.30000000000000004, 123456.78901]
+    assert parse_json(str(numbers)) == numbers
+    assert parse_json('{"\u00e4": "\\ud83d\\ude00", "a": 1, "a": 2}') == {"\u00e4": "\U0001f600", "a": 2}
+    assert parse_json('["\\ud800", Infinity]') == ["\ud800", math.inf]  # what orjson refuses
+    with pytest.raises(ValueError, match="line 1 column 3"):
+        parse_json("[1")
