@@ -17,6 +17,11 @@ def write_saco_folder(
     coco_folder = write_coco_folder(path / "coco", images=pictures, classes=CLASSES[:phrases], val_images=1, seed=seed)
     coco = json.loads((coco_folder / "train" / "annotations.json").read_text())
     (coco_folder / "train" / "images").rename(path / "images")
+    return write_saco_files(path, coco, annotators=annotators)
+
+
+def write_saco_files(path: Path, coco: dict[str, Any], *, annotators: int = 3) -> list[Path]:
+    """The annotation files of a COCO document: every picture is asked for every category's name."""
     names = {category["id"]: category["name"] for category in coco["categories"]}
     pairs, pair_of = [], {}
     for image in coco["images"]:
