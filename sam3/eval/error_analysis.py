@@ -3,22 +3,19 @@
 Pairs that ask for an absent phrase can only raise a *false alarm*; pairs whose phrase is there can stay *silent*, and
 otherwise their predictions and objects go wrong one by one: poorly *localised*, *missed*, *duplicate*, *spurious*.
 
-The cost of a kind is its Shapley value: what the score gains when the errors of this kind are put right, averaged over
-all orders in which the kinds can be put right. So the costs add up to (score without any error) - score exactly, and
-kinds without errors cost nothing. What is left to 1 is the definition's own: its epsilons, or, when no phrase is
-absent or none is present, an IL_MCC that is 0 whatever is predicted.
+The cost of a kind is its Shapley value (:mod:`sam3.eval.loss_split`), so the costs add up to (score without any error)
+- score exactly, and kinds without errors cost nothing. What is left to 1 is the definition's own: its epsilons, or,
+when no phrase is absent or none is present, an IL_MCC that is 0 whatever is predicted.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 
 from sam3.eval.cgf1 import IOU_THRESHOLDS, SCORE_THRESHOLD, Cgf1, Outcome, Pair, PairResult, Totals, judge
+from sam3.eval.loss_split import LossSplit, split_by_kind
 from sam3.eval.matching import assign, similarity
 
 TOUCH = 0.1  # IoU from which a prediction is about an object, however badly it fits
@@ -192,43 +189,9 @@ class ErrorCounts:
         return self.rates(corrected).cgf1
 
 
-@dataclass(frozen=True)
-class LossSplit:
-    """What each kind of error costs; every vector is per IoU threshold, (10,)."""
-
-    score: np.ndarray
-    costs: dict[ErrorKind, np.ndarray]
-    rest: np.ndarray  # of 1, beyond the reach of any correction
-
-    @cached_property
-    def mean_costs(self) -> dict[ErrorKind, float]:
-        """Means over the thresholds: with the mean of ``rest`` they add up to 1 - cgF1."""
-        return {kind: float(cost.mean()) for kind, cost in self.costs.items()}
-
-
 def split_loss(counts: ErrorCounts) -> LossSplit:
-    """The Shapley value of every kind of error; see the module's description."""
-    kinds = tuple(ErrorKind)
-    scores = {
-        frozenset(right): counts.score(right) for size in range(len(kinds) + 1) for right in combinations(kinds, size)
-    }
-    costs = {
-        kind: sum(
-            _weight(len(before), len(kinds)) * (scores[frozenset({*before, kind})] - scores[frozenset(before)])
-            for before in _subsets([other for other in kinds if other is not kind])
-        )
-        for kind in kinds
-    }
-    return LossSplit(score=scores[frozenset()], costs=costs, rest=1 - scores[frozenset(kinds)])
-
-
-def _subsets(kinds: Sequence[ErrorKind]) -> Iterable[tuple[ErrorKind, ...]]:
-    return (subset for size in range(len(kinds) + 1) for subset in combinations(kinds, size))
-
-
-def _weight(before: int, count: int) -> float:
-    """Share of all orders in which exactly a given set of ``before`` kinds comes first."""
-    return math.factorial(before) * math.factorial(count - before - 1) / math.factorial(count)
+    """What each kind of error costs; see :mod:`sam3.eval.loss_split`."""
+    return split_by_kind(ErrorKind, counts.score)
 
 
 def gain_if_perfect(all_counts: ErrorCounts, group: ErrorCounts) -> float:

@@ -59,6 +59,11 @@ class HotaCounts:
     def __add__(self, other: "HotaCounts") -> "HotaCounts":
         return HotaCounts(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
 
+    def hota(self) -> np.ndarray:
+        """(A,) HOTA at each threshold."""
+        det_a = self.tp / np.maximum(1.0, self.tp + self.fn + self.fp)
+        return np.sqrt(det_a * (self.ass_a / np.maximum(1.0, self.tp)))
+
     def result(self) -> Hota:
         """The rates (steps 5 and 6): association and localisation weighted by true positives."""
         tp, fn, fp = self.tp, self.fn, self.fp
@@ -66,8 +71,17 @@ class HotaCounts:
         det_a, det_re, det_pr = (tp / np.maximum(1.0, tp + rest) for rest in (fn + fp, fn, fp))
         ass_a, ass_re, ass_pr = (value / matched for value in (self.ass_a, self.ass_re, self.ass_pr))
         loc_a = np.maximum(_NOTHING, self.loc_a) / np.maximum(_NOTHING, tp)
-        vectors = (np.sqrt(det_a * ass_a), det_a, ass_a, det_re, det_pr, ass_re, ass_pr, loc_a, np.sqrt(det_re * ass_a))
+        vectors = (self.hota(), det_a, ass_a, det_re, det_pr, ass_re, ass_pr, loc_a, np.sqrt(det_re * ass_a))
         return Hota(*(float(vector.mean()) for vector in vectors))
+
+
+class Tally(NamedTuple):
+    """What is counted of the tracks of one sequence."""
+
+    pairs: np.ndarray  # (A, G, P) number of frames in which two tracks are matched
+    similarity: np.ndarray  # (A,) sum of their similarities
+    truth_frames: np.ndarray  # (G,) frames of each annotated track
+    prediction_frames: np.ndarray  # (P,) frames of each predicted track
 
 
 def count_sequence(similarity: np.ndarray, truth_present: np.ndarray, prediction_present: np.ndarray) -> HotaCounts:
@@ -78,16 +92,29 @@ def count_sequence(similarity: np.ndarray, truth_present: np.ndarray, prediction
         truth_present: (F, G) bool.
         prediction_present: (F, P) bool.
     """
-    num_truths, num_predictions = float(truth_present.sum()), float(prediction_present.sum())
+    return counts_of(tally_sequence(similarity, truth_present, prediction_present))
+
+
+def counts_of(tally: Tally) -> HotaCounts:
+    """Matches and their association, summed over the tracks."""
+    num_truths, num_predictions = float(tally.truth_frames.sum()), float(tally.prediction_frames.sum())
     if not num_truths or not num_predictions:
         return HotaCounts(fn=_zeros() + num_truths, fp=_zeros() + num_predictions)
+    tp = tally.pairs.sum(axis=(1, 2))
+    association = associate(tally.pairs, tally.truth_frames, tally.prediction_frames)
+    return HotaCounts(tp, num_truths - tp, num_predictions - tp, *association, tally.similarity)
+
+
+def tally_sequence(similarity: np.ndarray, truth_present: np.ndarray, prediction_present: np.ndarray) -> Tally:
+    """Which tracks of a sequence are matched how often; the arguments are those of :func:`count_sequence`."""
+    frames = truth_present.sum(axis=0), prediction_present.sum(axis=0)
+    if not frames[0].sum() or not frames[1].sum():
+        nothing = np.zeros((len(ALPHAS), *similarity.shape[1:]), dtype=np.int64)
+        return Tally(nothing, _zeros(), *frames)
     similarity = similarity * (truth_present[:, :, None] & prediction_present[:, None])
     scores = alignment(similarity, truth_present, prediction_present) * similarity
     matches = assign_frames(scores, truth_present, prediction_present)
-    counted = count_matches(matches, similarity, ALPHAS)
-    tp = counted.pairs.sum(axis=(1, 2))
-    association = associate(counted.pairs, truth_present.sum(axis=0), prediction_present.sum(axis=0))
-    return HotaCounts(tp, num_truths - tp, num_predictions - tp, *association, counted.similarity)
+    return Tally(*count_matches(matches, similarity, ALPHAS), *frames)
 
 
 class Counted(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 
 from sam3.data.saco_video import PairId, VideoGroundTruth
 from sam3.errors import DataError, listed
-from sam3.eval.hota import Hota, HotaCounts, count_sequence
+from sam3.eval.hota import Hota, HotaCounts, Tally, count_sequence, counts_of, tally_sequence
 from sam3.eval.track_nms import unsuppressed_tracks
 from sam3.eval.video_pairs import KEY_NAMES, KINDS, Kind, VideoData, VideoTracks
 
@@ -98,13 +98,19 @@ def phota(data: VideoData, kinds: Sequence[Kind] = KINDS, *, score_threshold: fl
 
 def pair_counts(tracks: VideoTracks, kind: Kind, score_threshold: float) -> Iterator[tuple[PairId, HotaCounts]]:
     """Counts of each pair that has annotated or confident predicted tracks."""
+    for pair, _, tally in pair_tallies(tracks, kind, score_threshold):
+        yield pair, counts_of(tally)
+
+
+def pair_tallies(tracks: VideoTracks, kind: Kind, score_threshold: float) -> Iterator[tuple[PairId, list[int], Tally]]:
+    """The confident predicted tracks of each pair that has those or annotated ones, and what is counted of them."""
     truth_present, prediction_present = tracks.truth_present(kind), tracks.prediction_present
     confident = tracks.scores > score_threshold
     for pair, (rows, columns) in tracks.pairs().items():
         kept = [column for column in columns if confident[column]]
         if rows or kept:
             similarity = tracks.similarity(kind, rows, kept)
-            yield pair, count_sequence(similarity, truth_present[:, rows], prediction_present[:, kept])
+            yield pair, kept, tally_sequence(similarity, truth_present[:, rows], prediction_present[:, kept])
 
 
 def challenging_pairs(truth: VideoGroundTruth) -> set[PairId] | None:

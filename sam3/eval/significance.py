@@ -1,11 +1,11 @@
-"""How sure a score is, and whether two prediction files differ: pictures are drawn anew, not pairs.
+"""How sure a score is, and whether two prediction files differ: pictures (or videos) are drawn anew, not pairs.
 
-Phrases of one picture stand or fall together, so the unit of chance is the picture (cluster bootstrap: Field and
+Phrases of one picture or video stand or fall together, so it is the unit of chance (cluster bootstrap: Field and
 Welsh, 2007). Two files are compared on the same pictures (paired), and the test exchanges them picture by picture
 (Fisher-Pitman permutation test).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,22 +19,34 @@ _OUTCOMES = (Outcome.TP, Outcome.FP, Outcome.TN, Outcome.FN)
 _DRAWS_AT_ONCE = 50
 
 
+def _cgf1(sums: np.ndarray) -> np.ndarray:
+    """(draws, 34) sums -> (draws,) mean cgF1 (spec/evaluation.md 2.5)."""
+    tp, fp, fn = (sums[:, part * _NUM : (part + 1) * _NUM] for part in range(3))
+    precision, recall = tp / (tp + fp + _EPS), tp / (tp + fn + _EPS)
+    f1 = 2 * precision * recall / (precision + recall + _EPS)
+    pairs_tp, pairs_fp, pairs_tn, pairs_fn = sums[:, 3 * _NUM :].T
+    margins = (pairs_tp + pairs_fp) * (pairs_tp + pairs_fn) * (pairs_tn + pairs_fp) * (pairs_tn + pairs_fn)
+    mcc = (pairs_tp * pairs_tn - pairs_fp * pairs_fn) / (np.sqrt(margins) + _PAIR_EPS)
+    return f1.mean(axis=1) * mcc
+
+
 @dataclass(frozen=True)
 class CountTable:
-    """What cgF1 is computed from, summed over the pairs of each picture.
+    """What a score is computed from, summed over the pairs of each picture or video.
 
-    ``counts``: (pictures, 34) float64: hits, positive false positives and false negatives at the 10 IoU thresholds,
-    then the pairs of each outcome (TP, FP, TN, FN).
+    ``counts`` of cgF1: (pictures, 34) float64: hits, positive false positives and false negatives at the 10 IoU
+    thresholds, then the pairs of each outcome (TP, FP, TN, FN).
     """
 
-    counts: np.ndarray
+    counts: np.ndarray  # (pictures, K)
+    score_of: Callable[[np.ndarray], np.ndarray] = _cgf1  # (draws, K) sums -> (draws,)
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def score(self) -> float:
-        """Mean cgF1 over the thresholds."""
-        return float(_cgf1(self.counts.sum(axis=0)[None])[0])
+        """Of all pictures together."""
+        return float(self.score_of(self.counts.sum(axis=0)[None])[0])
 
 
 def count_table(errors: Iterable[PairErrors], picture_of: dict[int, int], num_pictures: int) -> CountTable:
@@ -54,17 +66,6 @@ def count_table(errors: Iterable[PairErrors], picture_of: dict[int, int], num_pi
     return CountTable(counts)
 
 
-def _cgf1(sums: np.ndarray) -> np.ndarray:
-    """(draws, 34) sums -> (draws,) mean cgF1 (spec/evaluation.md 2.5)."""
-    tp, fp, fn = (sums[:, part * _NUM : (part + 1) * _NUM] for part in range(3))
-    precision, recall = tp / (tp + fp + _EPS), tp / (tp + fn + _EPS)
-    f1 = 2 * precision * recall / (precision + recall + _EPS)
-    pairs_tp, pairs_fp, pairs_tn, pairs_fn = sums[:, 3 * _NUM :].T
-    margins = (pairs_tp + pairs_fp) * (pairs_tp + pairs_fn) * (pairs_tn + pairs_fp) * (pairs_tn + pairs_fn)
-    mcc = (pairs_tp * pairs_tn - pairs_fp * pairs_fn) / (np.sqrt(margins) + _PAIR_EPS)
-    return f1.mean(axis=1) * mcc
-
-
 @dataclass(frozen=True)
 class Interval:
     """A score and where it would lie with other pictures of the same kind."""
@@ -76,8 +77,8 @@ class Interval:
 
 
 def bootstrap(table: CountTable, *, draws: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
-    """Percentile interval of cgF1 over pictures drawn with replacement."""
-    scores = np.concatenate([_cgf1(weights @ table.counts) for weights in _drawn(len(table), draws, seed)])
+    """Percentile interval of the score over pictures drawn with replacement."""
+    scores = np.concatenate([table.score_of(weights @ table.counts) for weights in _drawn(len(table), draws, seed)])
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return Interval(table.score(), float(low), float(high), level)
 
@@ -101,7 +102,10 @@ def compare(
         raise ValueError(f"the tables have {len(first)} and {len(second)} pictures; they must be the same")
     observed = second.score() - first.score()
     resampled = np.concatenate(
-        [_cgf1(weights @ second.counts) - _cgf1(weights @ first.counts) for weights in _drawn(len(first), draws, seed)]
+        [
+            first.score_of(weights @ second.counts) - first.score_of(weights @ first.counts)
+            for weights in _drawn(len(first), draws, seed)
+        ]
     )
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     as_large = np.count_nonzero(np.abs(_exchanged(first, second, draws, seed)) >= abs(observed) - 1e-12)
@@ -116,7 +120,7 @@ def _exchanged(first: CountTable, second: CountTable, draws: int, seed: int) -> 
     for start in range(0, draws, _DRAWS_AT_ONCE):
         swapped = rng.integers(0, 2, (min(_DRAWS_AT_ONCE, draws - start), len(first))).astype(float)
         sums = first.counts.sum(axis=0) + swapped @ change
-        results.append(_cgf1(total - sums) - _cgf1(sums))
+        results.append(first.score_of(total - sums) - first.score_of(sums))
     return np.concatenate(results)
 
 

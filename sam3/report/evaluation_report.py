@@ -12,7 +12,8 @@ import numpy as np
 import sam3
 from sam3.errors import DataError
 from sam3.eval.cgf1 import IOU_THRESHOLDS, Outcome
-from sam3.eval.error_analysis import ErrorCounts, ErrorKind, LossSplit, split_loss
+from sam3.eval.error_analysis import ErrorCounts, ErrorKind, split_loss
+from sam3.eval.loss_split import LossSplit
 from sam3.io.files import write_text
 from sam3.report.charts import bar_chart, charts, line_chart
 from sam3.report.evaluation_analysis import Subset, SubsetAnalysis, analyse, phrases, together
