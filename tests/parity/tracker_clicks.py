@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sam3.model.interactive_predictor import InteractivePredictor
 from tests.parity.report import Row, rows_or_miss
@@ -19,6 +20,12 @@ def compare(folder: Path) -> list[Row]:
 
 def _rows(folder: Path, path: Path) -> list[Row]:
     given = Fixture(path)
+    return list(given.rows(predictions(folder, given)))
+
+
+@torch.no_grad()
+def predictions(folder: Path, given: Fixture) -> dict[str, Tensor]:
+    """What the predictor says to each case, under the recorded names."""
     predictor = InteractivePredictor(build_tracker(folder).config)
     predictor.model = build_tracker(folder)
     pyramid = stub_backbone(folder)(given["pixels"])
@@ -38,4 +45,4 @@ def _rows(folder: Path, path: Path) -> list[Row]:
         results = predictor.predict_inst(state, **own, **options)
         for name, value in zip(("masks", "iou", "low_res"), results, strict=True):
             found[f"{case}.{name}"] = torch.from_numpy(value)
-    return list(given.rows(found))
+    return found

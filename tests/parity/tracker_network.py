@@ -71,7 +71,7 @@ class Fixture:
     def __init__(self, path: Path) -> None:
         self.tensors = load_file(path)
         with safe_open(path, "pt") as file:
-            self._metadata = file.metadata() or {}
+            self.texts = file.metadata() or {}
         self.name = path.stem
 
     def __getitem__(self, key: str) -> Tensor:
@@ -81,7 +81,7 @@ class Fixture:
         return self.tensors.get(f"in.{key}")
 
     def meta(self, key: str):
-        return json.loads(self._metadata[key])
+        return json.loads(self.texts[key])
 
     def expected(self) -> Iterator[str]:
         return (key.removeprefix("out.") for key in self.tensors if key.startswith("out."))

@@ -21,6 +21,7 @@ from tests.parity.tracker_network import Fixture, build_tracker
 from tests.parity.tracker_sessions import stub_backbone
 
 PIXELS, NUMBERS = 5e-3, 2e-3  # share of a frame's pixels; scores and boxes
+BORDER = 0.025  # share of the side
 _OVERRIDES = {
     "score_threshold_detection": "score_threshold",
     "det_nms_thresh": "nms_iou",
@@ -59,8 +60,7 @@ class Run:
         info = self.record["info"]
         tracker = build_tracker(folder)
         tracker.config = replace(tracker.config, use_memory_selection=info["memory_selection"])
-        overrides = {_OVERRIDES[key]: value for key, value in info["model_overrides"].items() if key in _OVERRIDES}
-        self.model = VideoModel(tracker, replace(VideoSettings(as_reference=True), **overrides))
+        self.model = VideoModel(tracker, replace(VideoSettings(as_reference=True), **_overrides(info)))
         state = VideoState((info["orig_height"], info["orig_width"]), info["num_frames"])
         self.session = VideoSession(self.model, self.detect, self.features, state)
         self._pyramid = stub_backbone(folder)
@@ -93,6 +93,14 @@ class Run:
                     limit=request.get("max_frame_num_to_track"),
                     is_reverse=is_reverse,
                 )
+
+
+def _overrides(info: dict[str, Any]) -> dict[str, Any]:
+    given = dict(info["model_overrides"])
+    border = BORDER if given.pop("suppress_det_close_to_boundary", False) else None
+    if given.pop("masklet_confirmation_enable", False) or not given.keys() <= _OVERRIDES.keys():
+        raise ValueError(f"a setting that the video model does not have: {info['model_overrides']}")
+    return {_OVERRIDES[key]: value for key, value in given.items()} | {"border": border}
 
 
 def _rows(folder: Path, path: Path) -> Iterator[Row]:

@@ -50,7 +50,11 @@ class OpenVideo:
 
     def __post_init__(self) -> None:
         self.perception = Perception(
-            self.model, self.source, self.settings.frames_per_chunk, self.settings.score_threshold
+            self.model,
+            self.source,
+            self.settings.frames_per_chunk,
+            self.settings.score_threshold,
+            as_reference=self.settings.as_reference,
         )
 
     # --- prompts ---

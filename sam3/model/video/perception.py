@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sam3.io.frames import FrameSource
+from sam3.io.frames import FrameSource, PictureList, VideoFile
 from sam3.model.tracker.tracker import TrackerFeatures
 from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.sam3_video import Sam3Video
@@ -19,6 +19,7 @@ from sam3.model.video.schedule import detection_chunk
 from sam3.model.video.video_model import Detections
 from sam3.ops.boxes import inverse_sigmoid
 from sam3.ops.images import preprocess
+from sam3.ops.reference_pixels import reference_pixels
 from sam3.structures import GeometricPrompt, ImageFeatures, TextFeatures
 
 _LOGIT_LIMIT = 10.0
@@ -63,6 +64,7 @@ class Perception:
         pairs_per_call: frames times phrases that the detector is asked about in one call, at most; 0 = 16 on GPUs. On a
             CPU more than one gain nothing, and one alone has the same last bits whatever else is looked for.
         partners: the processes that share the frames; all of them make the same calls.
+        as_reference: pixels as the reference makes them.
     """
 
     model: Sam3Video
@@ -71,6 +73,7 @@ class Perception:
     min_score: float = 0.0
     pairs_per_call: int = 0
     partners: Partners = ALONE
+    as_reference: bool = False
     _questions: list[Question] = field(default_factory=list, init=False)
     _expected: Collection[int] = field(default=(), init=False)
     _views: dict[int, _View] = field(default_factory=dict, init=False)
@@ -140,8 +143,8 @@ class Perception:
             return {}
         detector = self.model.detector
         side = detector.config.vision.image_size
-        pixels = [preprocess(self.source.frame(frame), side, (0.5,) * 3, (0.5,) * 3) for frame in frames]
-        features = detector.encode_image(torch.stack(pixels).to(detector.device))
+        pixels = [frame_pixels(self.source, frame, side, as_reference=self.as_reference) for frame in frames]
+        features = detector.encode_image(torch.stack(pixels).to(detector.device).float())
         for row, frame in enumerate(frames):
             levels = [level[row : row + 1] for level in features.pyramid]
             second = [level[row : row + 1] for level in features.second_pyramid]
@@ -190,6 +193,15 @@ class Perception:
             for row in range(len(asked))
         ]
         return [self.partners.portable(found.select(found.scores > self.min_score)) for found in every]
+
+
+def frame_pixels(source: FrameSource, frame: int, side: int, *, as_reference: bool = False) -> Tensor:
+    """(3, side, side): a frame as the network reads it."""
+    picture = source.frame(frame)
+    if not as_reference:
+        return preprocess(picture, side, (0.5,) * 3, (0.5,) * 3)
+    loader = "pil" if isinstance(source, PictureList) else "cv2" if isinstance(source, VideoFile) else "folder"
+    return reference_pixels(picture, side, loader)
 
 
 def _joined_images(images: list[ImageFeatures]) -> ImageFeatures:
