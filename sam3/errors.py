@@ -30,6 +30,10 @@ class SessionError(UserError, RuntimeError):
     """A request that this session, or this predictor, cannot serve."""
 
 
+class ForgottenFrameError(SessionError):
+    """A frame so far back that its picture or results are no longer kept."""
+
+
 class MissingFieldError(UserError, KeyError):
     """A request without a field that it needs."""
 

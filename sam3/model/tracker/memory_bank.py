@@ -4,8 +4,7 @@ Frames that were prompted are *conditioning* frames; the others are remembered a
 arithmetic on frame numbers and scores; the network never decides.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,8 +17,8 @@ from sam3.config import TrackerConfig
 class FrameMemory:
     """What is kept of one frame for B objects."""
 
-    memory: Tensor | None  # (B, Cm, h, w) bfloat16; None = not encoded yet
-    low_res_masks: Tensor  # (B, 1, 4 h, 4 w) logits
+    memory: Tensor | None  # (B, Cm, h, w) bfloat16; None = not encoded yet, or let go of
+    low_res_masks: Tensor | None  # (B, 1, 4 h, 4 w) logits; None = let go of
     pointers: Tensor  # (B, C)
     object_score_logits: Tensor  # (B, 1)
     ious: Tensor | None = None  # (B,) best predicted quality
@@ -51,15 +50,19 @@ class Recall:
 
 @dataclass(frozen=True)
 class Moment:
-    """The frame that remembers."""
+    """The frame that remembers; ``num_frames`` None = unknown."""
 
     frame: int
-    num_frames: int
+    num_frames: int | None
     is_reverse: bool = False
 
     @property
     def step(self) -> int:
         return -1 if self.is_reverse else 1
+
+    def num_pointers(self, config: TrackerConfig) -> int:
+        """Scale of the time code of pointers; a video of unknown length counts as a long one."""
+        return config.max_pointers if self.num_frames is None else min(self.num_frames, config.max_pointers)
 
 
 def frame_order(start: int, num_frames: int, *, limit: int | None = None, is_reverse: bool = False) -> list[int]:
@@ -92,10 +95,10 @@ def recall(
     if config.use_memory_selection:
         scores = {frame: entry.frame_score for frame, entry in tracked.items() if entry.frame_score is not None}
         selected = well_seen_frames(moment, scores, config)
-    max_pointers = min(moment.num_frames, config.max_pointers)
+    max_pointers = moment.num_pointers(config)
     maps = [SpatialMemory(conditioning[frame], config.num_maskmem - 1) for frame in chosen]
     for row, frame in _recent_maps(moment, selected, config):
-        if (entry := look_up(frame)) is not None:
+        if (entry := look_up(frame)) is not None and entry.memory is not None:
             maps.append(SpatialMemory(entry, row))
     pointers = [
         PointerMemory(conditioning[frame], (moment.frame - frame) * moment.step)
@@ -126,19 +129,74 @@ def well_seen_frames(moment: Moment, scores: Mapping[int, float], config: Tracke
     Args:
         scores: frame -> :func:`frame_score`.
     """
-    last = moment.num_frames - 1
+    last = None if moment.num_frames is None else moment.num_frames - 1
     if moment.frame == (last if moment.is_reverse else 0):
         return []
     neighbour = moment.frame - moment.step
-    limit = min(moment.num_frames, config.max_pointers) - 1
-    end = last + 1 if moment.is_reverse else 0  # frame 0 is never looked at
-    found: list[int] = []
-    for frame in range(neighbour, end, -moment.step * config.memory_stride):
-        if len(found) >= limit:
-            break
-        if scores.get(frame, -math.inf) > config.memory_selection_threshold:
-            found.insert(0, frame)
+    passing = [
+        frame
+        for frame, score in scores.items()
+        if score > config.memory_selection_threshold
+        and frame > 0  # frame 0 is never looked at
+        and (neighbour - frame) * moment.step >= 0
+        and (neighbour - frame) % config.memory_stride == 0
+    ]
+    nearest = sorted(passing, reverse=not moment.is_reverse)[: moment.num_pointers(config) - 1]
+    found = nearest[::-1]
     return found if neighbour in found else [*found, neighbour]
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Frames of which something must be kept."""
+
+    conditioning: set[int]  # whole
+    maps: set[int]  # memory and pointers
+    pointers: set[int]  # pointers and scores alone are enough
+
+
+def needed_later(
+    moment: Moment,
+    conditioning: Collection[int],
+    scores: Mapping[int, float | None],
+    config: TrackerConfig,
+    *,
+    window: int,
+) -> Needed:
+    """What can still be remembered by a pass that goes on from this frame, or by one back from where it began.
+
+    The further frames of a pass remember the nearest of what lies behind them; a pass in the other direction begins
+    at one end of what was tracked. Whatever lies ahead is kept: somebody prompted it.
+
+    Args:
+        conditioning: prompted frames.
+        scores: tracked frame -> its score.
+        window: frames on both sides that stay in any case.
+    """
+    stride = config.memory_stride
+    near = {frame for frame in scores if abs(frame - moment.frame) <= window}
+    usable = [
+        frame
+        for frame, score in scores.items()
+        if not config.use_memory_selection or (score is not None and score > config.memory_selection_threshold)
+    ]
+    prompted = _nearest(moment, conditioning, config.max_cond_frames + 1)  # one more, or their order would change
+    prompted |= {frame for frame in conditioning if (moment.frame - frame) * moment.step <= window}
+    if not config.use_memory_selection and conditioning:  # a pass back looks at all frames near where it begins
+        ends = min(conditioning), max(conditioning)
+        reach = config.max_pointers * stride
+        prompted |= {frame for frame in conditioning if min(abs(frame - end) for end in ends) <= reach}
+    maps = _nearest(moment, usable, config.num_maskmem * stride)
+    pointers = _nearest(moment, usable, config.max_pointers * stride)
+    return Needed(prompted, maps | near, pointers | maps | near)
+
+
+def _nearest(moment: Moment, frames: Collection[int], count: int) -> set[int]:
+    """The ``count`` first, the ``count`` last, and the ``count`` nearest behind."""
+    ordered = sorted(frames)
+    behind = [frame for frame in ordered if (moment.frame - frame) * moment.step >= 0]
+    nearest = behind[:count] if moment.is_reverse else behind[-count:]
+    return {*ordered[:count], *ordered[-count:], *nearest}
 
 
 def frame_score(object_score_logits: Tensor, ious: Tensor) -> float:
@@ -175,7 +233,7 @@ def _recent_pointers(moment: Moment, selected: Sequence[int] | None, max_pointer
     for distance in range(1, max_pointers):
         if selected is None:
             frame = moment.frame - moment.step * distance
-            if not 0 <= frame < moment.num_frames:
+            if frame < 0 or (moment.num_frames is not None and frame >= moment.num_frames):
                 return
             yield distance, frame
         elif distance < len(selected):  # the farthest of the selected frames gives no pointer

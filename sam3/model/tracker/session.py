@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam3.errors import DataError, UserError
-from sam3.model.tracker.memory_bank import FrameMemory, Moment, frame_order, frame_score, recall
+from sam3.model.tracker.memory_bank import FrameMemory, Moment, frame_order, frame_score, needed_later, recall
 from sam3.model.tracker.prompt_encoder import BOTTOM_RIGHT, TOP_LEFT
 from sam3.model.tracker.tracker import NO_OBJECT, TrackedMasks, Tracker, TrackerFeatures, resize_antialiased
 from sam3.ops.masks import strongest_per_pixel
@@ -252,6 +252,26 @@ class TrackerSession:
             self.tracked[frame] = entry
             self.visited.pop(frame, None)
 
+    def forget(self, frame: int, window: int, *, is_reverse: bool = False) -> None:
+        """Let go of what no later frame can remember, except the ``window`` frames on both sides of ``frame``."""
+        if len(self.tracked) + len(self.conditioning) <= window:
+            return
+        scores = {number: entry.frame_score for number, entry in self.tracked.items()}
+        moment = Moment(frame, self.num_frames, is_reverse)
+        needed = needed_later(moment, self.conditioning, scores, self.tracker.config, window=window)
+        self.conditioning = {key: self.conditioning[key] for key in self.conditioning if key in needed.conditioning}
+        self.tracked = {key: self.tracked[key] for key in self.tracked if key in needed.pointers}
+        for number, entry in self.tracked.items():
+            if abs(number - frame) > window:
+                entry.low_res_masks = None
+                entry.memory = entry.memory if number in needed.maps else None
+        self.visited = {
+            key: self.visited[key] for key in self.visited if key in self.tracked or key in self.conditioning
+        }
+        for prompts, answers in zip(self.prompts, self.pending, strict=True):
+            for number in [key for key in prompts if key not in self.conditioning and key not in answers]:
+                del prompts[number]
+
     # --- parts ---
 
     @property
@@ -310,7 +330,7 @@ class TrackerSession:
         if frame in self.pending[index]:
             return self.pending[index][frame]
         entry = self.conditioning.get(frame) or self.tracked.get(frame)
-        if entry is None or index >= len(entry.pointers):
+        if entry is None or entry.low_res_masks is None or index >= len(entry.pointers):
             return None
         row = slice(index, index + 1)
         return Answer(
@@ -349,8 +369,8 @@ class TrackerSession:
 
     def _track(self, frame: int, is_reverse: bool) -> FrameMemory:
         features = self.features(frame)
-        num_frames = self.num_frames or max(frame + 1, self.tracker.config.max_pointers)
-        remembered = recall(Moment(frame, num_frames, is_reverse), self.conditioning, self.tracked, self.tracker.config)
+        moment = Moment(frame, self.num_frames, is_reverse)
+        remembered = recall(moment, self.conditioning, self.tracked, self.tracker.config)
         embedding = self.tracker.with_memory(features, remembered, len(self.obj_ids))
         out = self.tracker.segment(embedding, features, multimask=self.tracker.multimask_for(0, is_first=False))
         ious = out.ious.amax(1)
@@ -375,7 +395,7 @@ def _rows(entry: FrameMemory, rows: list[int]) -> FrameMemory:
     presence = (2 * scores.float().sigmoid() - 1).clamp(min=0).flatten()
     return FrameMemory(
         memory=None if entry.memory is None else entry.memory[rows],
-        low_res_masks=entry.low_res_masks[rows],
+        low_res_masks=None if entry.low_res_masks is None else entry.low_res_masks[rows],
         pointers=entry.pointers[rows],
         object_score_logits=scores,
         ious=ious,

@@ -17,6 +17,7 @@ class FrameObjects:
     scores: Tensor  # (N,) float32, of the detection that began the object; 1 for objects that a person made
     boxes_xywh: Tensor  # (N, 4) float32, relative to the picture
     masks: Tensor  # (N, H, W) bool
+    num_dropped: int = 0  # objects that found no place on this frame, see docs/video_memory.md
 
 
 def assemble(

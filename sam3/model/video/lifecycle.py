@@ -3,7 +3,7 @@
 Bookkeeping on ids and frame numbers; knows no mask and no network.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sam3.model.video.settings import VideoSettings
@@ -66,6 +66,19 @@ class HotStart:
         for counts in (self.first_frame, self.unmatched_frames, self.keep_alive):
             counts.pop(obj_id, None)
         self.shared = {pair: frames for pair, frames in self.shared.items() if obj_id not in pair}
+
+    def keep_only(self, obj_ids: Collection[int], settings: VideoSettings) -> None:
+        """Forget all other objects, and of the frames of these the ones that decide nothing any more."""
+        for counts in (self.first_frame, self.unmatched_frames, self.keep_alive):
+            for obj_id in [obj_id for obj_id in counts if obj_id not in obj_ids]:
+                del counts[obj_id]
+        for pair in [pair for pair in self.shared if not (pair[0] in obj_ids and pair[1] in obj_ids)]:
+            del self.shared[pair]
+        self.removed &= set(obj_ids)
+        for frames in self.unmatched_frames.values():
+            del frames[: -max(1, settings.hotstart_unmatched)]
+        for frames in self.shared.values():
+            del frames[: -max(1, settings.hotstart_duplicate)]
 
     def _count_seen(
         self,

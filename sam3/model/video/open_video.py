@@ -14,7 +14,6 @@ from sam3.model.video.frame_output import FrameObjects, joined
 from sam3.model.video.lock_step import in_lock_step
 from sam3.model.video.perception import Perception, Question
 from sam3.model.video.sam3_video import Sam3Video
-from sam3.model.video.schedule import video_order
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_model import Detections, VideoModel
 from sam3.model.video.video_session import VideoSession
@@ -124,18 +123,19 @@ class OpenVideo:
         Raises:
             UserError: nothing was prompted yet.
         """
-        firsts = [min(concept.session.state.masks, default=None) for concept in self.concepts]
+        firsts = [min(concept.session.state.results.frames, default=None) for concept in self.concepts]
         first = min((frame for frame in firsts if frame is not None), default=None)
         if first is None and start is None:
             raise UserError("nothing to propagate: add a prompt first")
         for concept in self.concepts:
             concept.session.begin(start, limit=limit, is_reverse=is_reverse, first=first)
-        begin = first if start is None else start
-        self.perception.expect(video_order(begin, len(self.source), limit=limit, is_reverse=is_reverse))
         yield from self.go_on()
 
     def go_on(self) -> Iterator[ShownFrame]:
         """The rest of the propagation that is under way."""
+        passes = [concept.session.state.under_way for concept in self.concepts if concept.session.is_under_way]
+        if passes:
+            self.perception.expect(passes[0].frames())
         for frame, answers in in_lock_step(lambda: self.concepts):
             yield self._shown(frame, answers)
 

@@ -5,7 +5,7 @@ Frames are worked off in chunks: their pictures go through the networks as one b
 own prompt. Source: spec/tracker_video.md 6.3, 6.13; its 11.7 is fixed.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -75,16 +75,16 @@ class Perception:
     partners: Partners = ALONE
     as_reference: bool = False
     _questions: list[Question] = field(default_factory=list, init=False)
-    _expected: Collection[int] = field(default=(), init=False)
+    _expected: Container[int] = field(default=(), init=False)
     _views: dict[int, _View] = field(default_factory=dict, init=False)
 
     def ask(self, questions: Iterable[Question]) -> None:
         """Look for these from now on; what was answered already is not asked again."""
         self._questions = list(questions)
 
-    def expect(self, frames: Collection[int]) -> None:
+    def expect(self, frames: Container[int]) -> None:
         """Announce the frames that will be looked at; a chunk holds no other ones."""
-        self._expected = frozenset(frames)
+        self._expected = frames
 
     def detect(self, frame: int) -> list[Detections]:
         """What answers each of the questions on a frame; joint scores in [0, 1]."""

@@ -4,7 +4,7 @@ Source: spec/tracker_video.md 4.5, 6.12, 6.13, 7.5.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
@@ -39,12 +39,27 @@ class DelayBuffer(Generic[T]):
         return [self._waiting.popleft()] if len(self._waiting) >= self.delay else []
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """Frames from one on, as far as the video goes."""
+
+    first: int | None
+    last: int | None
+    has_frame: Callable[[int], bool]
+
+    def __contains__(self, frame: object) -> bool:
+        if self.first is None or frame < self.first or (self.last is not None and frame > self.last):
+            return False
+        return self.has_frame(frame)
+
+
 @dataclass
 class Pass:
     """A propagation under way; what is written here says how to go on with it.
 
     Args:
         action: what is done on each frame.
+        first_frame: of the pass.
         next_frame: to be worked off next; None = every frame is.
         last_frame: of the pass; None = wherever a video of unknown length ends.
         is_reverse: from late frames to early ones.
@@ -53,6 +68,7 @@ class Pass:
     """
 
     action: "Action"
+    first_frame: int
     next_frame: int | None
     last_frame: int | None
     is_reverse: bool
@@ -78,7 +94,14 @@ class Pass:
             ends = ([] if limit is None else [start + limit]) + ([] if num_frames is None else [num_frames - 1])
             first, last = start, min(ends, default=None)
             is_empty = last is not None and start > last
-        return cls(action, None if is_empty else first, last, is_reverse, DelayBuffer(delay))
+        return cls(action, first, None if is_empty else first, last, is_reverse, DelayBuffer(delay))
+
+    def frames(self, has_frame: Callable[[int], bool] | None = None) -> Container[int]:
+        """All frames of the pass, or, of a video of unknown length, those that are still to come."""
+        if has_frame is not None and not self.is_reverse:
+            return _Ahead(self.next_frame, self.last_frame, has_frame)
+        step = -1 if self.is_reverse else 1
+        return range(self.first_frame, self.last_frame + step, step)
 
     @property
     def waiting(self) -> set[int]:

@@ -15,7 +15,9 @@ from sam3.model.tracker.tracker import Tracker
 from sam3.model.video.association import Association, associate, away_from_border, within_limit
 from sam3.model.video.frame_output import FrameObjects, assemble
 from sam3.model.video.lifecycle import HotStart
+from sam3.model.video.limits import MemoryLimits
 from sam3.model.video.occlusion import NEVER, overlapping_to_blank
+from sam3.model.video.results import FrameResult
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_state import VideoState
 from sam3.ops.components import clean_masks
@@ -64,6 +66,7 @@ class FramePlan:
     association: Association
     new_ids: list[int] = field(default_factory=list)
     removed: set[int] = field(default_factory=set)
+    hidden: set[int] = field(default_factory=set)
     blanked: list[int] = field(default_factory=list)
     num_dropped: int = 0  # new objects beyond the limit
 
@@ -77,11 +80,13 @@ class VideoModel:
     Args:
         tracker: its network.
         settings: every threshold.
+        limits: what is kept; left out, everything is.
     """
 
-    def __init__(self, tracker: Tracker, settings: VideoSettings) -> None:
+    def __init__(self, tracker: Tracker, settings: VideoSettings, limits: MemoryLimits | None = None) -> None:
         self.tracker = tracker
         self.settings = settings
+        self.limits = limits or MemoryLimits()
 
     # --- a video ---
 
@@ -93,15 +98,18 @@ class VideoModel:
 
     def shown(self, state: VideoState, frame: int, *, with_hidden: bool = False) -> FrameObjects:
         """The objects of a frame that was worked off."""
-        return assemble(
-            state.masks[frame],
+        result = state.results.at(frame)
+        objects = assemble(
+            state.results.masks(frame),
             state.birth_scores,
-            state.tracker_scores.get(frame, {}),
+            result.tracker_scores,
             size=state.video_size,
             hidden=() if with_hidden else state.hidden_on(frame),
             inclusive_boxes=self.settings.as_reference,
             drop_emptied=not self.settings.as_reference,
         )
+        objects.num_dropped = result.num_dropped
+        return objects
 
     # --- one frame ---
 
@@ -119,10 +127,20 @@ class VideoModel:
         masks = self._video_masks(tracks.obj_ids, tracks.masks, state.video_size)
         masks |= self._begin(state, frame, found, plan, features)
         state.drop(plan.removed)
-        born = {obj_id: state.birth_scores[obj_id] for obj_id in plan.new_ids}
-        state.tracker_scores[frame] = scores | born
-        state.masks[frame] = masks
+        scores |= {obj_id: state.birth_scores[obj_id] for obj_id in plan.new_ids}
+        state.results.put(frame, masks, FrameResult({}, scores, plan.hidden, plan.num_dropped))
+        self.forget(state, frame, is_reverse)
         return plan
+
+    def forget(self, state: VideoState, frame: int, is_reverse: bool) -> None:
+        """Let go of what no later frame can ask for, or there is no room for."""
+        window = self.limits.tracker_window(len(state.obj_ids), self.tracker.config)
+        if window is not None:
+            for session in state.sessions:
+                session.forget(frame, window, is_reverse=is_reverse)
+        waiting = state.under_way.waiting if state.under_way is not None else ()
+        state.results.trim(self.limits.result_bytes, waiting={*waiting, frame})
+        state.forget_the_gone(self.settings)
 
     def keep_best(self, detections: Detections) -> Detections:
         """Confident detections without duplicates, in the detector's order."""
@@ -156,7 +174,7 @@ class VideoModel:
         for obj_id, index in zip(plan.new_ids, kept, strict=True):
             state.birth_scores[obj_id] = float(found.scores[index])
         if settings.hotstart_delay:
-            plan.removed, state.hidden[frame] = state.hot_start.update(
+            plan.removed, plan.hidden = state.hot_start.update(
                 frame,
                 new=plan.new_ids,
                 matches=association.matches,

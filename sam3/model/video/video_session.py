@@ -12,7 +12,7 @@ from torch import Tensor
 from sam3.errors import UserError
 from sam3.model.tracker.session import FeatureSource, TrackerSession
 from sam3.model.video.frame_output import FrameObjects
-from sam3.model.video.schedule import Action, ActionKind, Pass, next_propagation
+from sam3.model.video.schedule import Action, ActionKind, Pass, next_propagation, shortened
 from sam3.model.video.video_model import Detector, HasFrame, VideoModel
 from sam3.model.video.video_state import VideoState
 from sam3.ops.components import clean_masks
@@ -44,7 +44,7 @@ class VideoSession:
 
     def prompt_concept(self, frame: int) -> FrameObjects:
         """Find everything that the current text names, beginning anew on ``frame``."""
-        if self.state.masks or self.state.sessions:
+        if len(self.state.results) or self.state.sessions:
             self.state = VideoState(self.state.video_size, self.state.num_frames)
         self.has_concept = True
         self.model.step(self.state, frame, self.detect, self.features)
@@ -60,6 +60,7 @@ class VideoSession:
             labels: (K,) 1 = on it, 0 = off it.
         """
         state = self.state
+        state.results.require(frame)
         session = state.session_of(obj_id)
         kind = ActionKind.ADD if session is None else ActionKind.REFINE
         session = session or self._new_session(obj_id)
@@ -70,7 +71,7 @@ class VideoSession:
         self._let_clicks_rule(session, index, frame)
         self._accept(obj_id, frame)
         shown = clean_masks(logits, self.model.settings.clean_area)[0] > 0
-        state.masks.setdefault(frame, {})[obj_id] = shown.cpu()
+        state.results.put_object(frame, obj_id, shown, _MADE_BY_A_PERSON)
         state.history.append(Action(kind, frame, (obj_id,)))
         return self.model.shown(state, frame)
 
@@ -87,8 +88,7 @@ class VideoSession:
         state.drop([obj_id])
         state.birth_scores.pop(obj_id, None)
         state.hot_start.forget(obj_id)
-        for masks in state.masks.values():
-            masks.pop(obj_id, None)
+        state.results.remove_object(obj_id)
         state.history.append(Action(ActionKind.REMOVE, obj_ids=(obj_id,)))
 
     # --- propagation ---
@@ -129,15 +129,19 @@ class VideoSession:
             UserError: nothing was prompted yet.
         """
         state = self.state
-        if start is None and not state.masks:
+        if start is None and not len(state.results):
             raise UserError("nothing to propagate: add a prompt first")
         action = next_propagation(state.history, state.num_frames)
         action = Action(action.kind, start, action.obj_ids)
         if start is None:
-            start = min(state.masks) if first is None else first
-        state.history.append(action)
+            start = min(state.results.frames) if first is None else first
+        if action.kind is not ActionKind.FULL:
+            state.results.require(start)
+        state.history = shortened([*state.history, action])
         delay = self.model.settings.hotstart_delay if action.kind is ActionKind.FULL else 0
-        state.under_way = Pass.over(action, start, state.num_frames, limit=limit, is_reverse=is_reverse, delay=delay)
+        known = max(state.results.frames, default=start) + 1
+        end = known if action.kind is ActionKind.FETCH and state.num_frames is None else state.num_frames
+        state.under_way = Pass.over(action, start, end, limit=limit, is_reverse=is_reverse, delay=delay)
         if action.kind is ActionKind.FULL:
             self.model.begin_pass(state)
         elif action.kind is ActionKind.PARTIAL:
@@ -156,11 +160,14 @@ class VideoSession:
         under_way = self.state.under_way
         if (frame := under_way.next_frame) is None:
             return
+        if under_way.action.kind is not ActionKind.FULL:
+            self.state.results.require(frame)
         if under_way.action.kind is ActionKind.FULL:
             self.model.step(self.state, frame, self.detect, self.features, is_reverse=under_way.is_reverse)
         elif under_way.action.kind is ActionKind.PARTIAL:
             self._track(frame, set(under_way.action.obj_ids), under_way.is_reverse)
-        under_way.advance(self.has_frame)
+            self.model.forget(self.state, frame, under_way.is_reverse)
+        under_way.advance(None if under_way.action.kind is ActionKind.FETCH else self.has_frame)
 
     def take(self, frame: int) -> FrameObjects | None:
         """Hand out what a frame shows; None where nothing is known of it."""
@@ -169,7 +176,7 @@ class VideoSession:
 
     def peek(self, frame: int) -> FrameObjects | None:
         """What a frame shows as far as is known now; None where nothing is."""
-        return self.model.shown(self.state, frame) if frame in self.state.masks else None
+        return self.model.shown(self.state, frame) if frame in self.state.results else None
 
     # --- parts ---
 
@@ -190,12 +197,10 @@ class VideoSession:
         """What a person points at exists, whatever was counted about it."""
         state = self.state
         state.birth_scores[obj_id] = _MADE_BY_A_PERSON
-        state.tracker_scores.setdefault(frame, {})[obj_id] = _MADE_BY_A_PERSON
         state.hot_start.removed.discard(obj_id)
         state.hot_start.first_frame.setdefault(obj_id, frame)
         state.confirmation.confirmed.add(obj_id)
-        for hidden in state.hidden.values():
-            hidden.discard(obj_id)
+        state.results.unhide(obj_id)
 
     def _let_clicks_rule(self, session: TrackerSession, index: int, frame: int) -> None:
         """Near a click, what the detector said of the object before counts no longer."""
@@ -218,5 +223,4 @@ class VideoSession:
             for row, obj_id in enumerate(out.obj_ids):
                 if obj_id in obj_ids:
                     shown = session.to_video_size(masks[row][None, None])[0, 0] > 0
-                    state.masks.setdefault(frame, {})[obj_id] = shown.cpu()
-                    state.tracker_scores.setdefault(frame, {})[obj_id] = float(scores[row])
+                    state.results.put_object(frame, obj_id, shown, float(scores[row]))

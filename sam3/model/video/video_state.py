@@ -6,11 +6,11 @@ Object ids are immutable and rise with time; who tracks an object where is this 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from sam3.model.tracker.session import TrackerSession
 from sam3.model.video.lifecycle import Confirmation, HotStart
+from sam3.model.video.results import Results
 from sam3.model.video.schedule import Action, Pass
+from sam3.model.video.settings import VideoSettings
 
 
 @dataclass
@@ -35,23 +35,24 @@ class VideoState:
     """
     Args:
         video_size: (height, width), pixels.
-        num_frames: of the video.
+        num_frames: of the video; None = unknown, as of a camera.
         ids: where new objects get their numbers.
     """
 
     video_size: tuple[int, int]
-    num_frames: int
+    num_frames: int | None
     ids: ObjectIds = field(default_factory=ObjectIds)
     sessions: list[TrackerSession] = field(default_factory=list)
     birth_scores: dict[int, float] = field(default_factory=dict)  # of detections; 1 for what a person made
-    tracker_scores: dict[int, dict[int, float]] = field(default_factory=dict)  # frame -> id -> presence
     last_occluded: dict[int, int] = field(default_factory=dict)
     hot_start: HotStart = field(default_factory=HotStart)
     confirmation: Confirmation = field(default_factory=Confirmation)
-    hidden: dict[int, set[int]] = field(default_factory=dict)  # frame -> ids that do not show there
-    masks: dict[int, dict[int, Tensor]] = field(default_factory=dict)  # frame -> id -> (H, W) bool, video size
+    results: Results = field(init=False)  # what was found on each frame
     history: list[Action] = field(default_factory=list)
     under_way: Pass | None = None  # the propagation that was begun last
+
+    def __post_init__(self) -> None:
+        self.results = Results(self.video_size)
 
     @property
     def obj_ids(self) -> list[int]:
@@ -72,4 +73,11 @@ class VideoState:
 
     def hidden_on(self, frame: int) -> set[int]:
         """Ids that do not show on a frame, as far as is known now."""
-        return self.hot_start.removed | self.hidden.get(frame, set())
+        return self.hot_start.removed | self.results.at(frame).hidden
+
+    def forget_the_gone(self, settings: VideoSettings) -> None:
+        """Nothing is kept of objects that are neither tracked nor on a frame that is kept."""
+        known = {*self.obj_ids, *self.results.obj_ids}
+        for obj_id in [obj_id for obj_id in self.birth_scores if obj_id not in known]:
+            del self.birth_scores[obj_id]
+        self.hot_start.keep_only(known, settings)

@@ -16,6 +16,7 @@ from sam3.model.video.occlusion import NEVER, overlapping_to_blank
 from sam3.model.video.settings import VideoSettings, without_heuristics
 
 SETTINGS = VideoSettings()
+FULL = schedule.Action(schedule.ActionKind.FULL)
 
 
 def square(left: int, size: int = 8, side: int = 32) -> torch.Tensor:
@@ -93,6 +94,17 @@ class TestHotStart:
         state.forget(2)
         assert (state.shared, list(state.first_frame), list(state.unmatched_frames)) == ({}, [1], [1])
 
+    def test_only_what_still_decides_is_kept(self):
+        state = HotStart(removed={9})
+        arguments = {"matches": {0: [1, 2]}, "unmatched": [1, 2], "empty": [], "settings": SETTINGS}
+        for frame in range(40):
+            state.update(frame, new=[1, 2, 9] if not frame else [], **arguments)
+            state.keep_only({1, 2}, SETTINGS)
+        assert (set(state.first_frame), state.removed - {1, 2}) == ({1, 2}, set())
+        assert max(map(len, [*state.unmatched_frames.values(), *state.shared.values()])) == 8
+        state.keep_only({1}, SETTINGS)
+        assert (set(state.unmatched_frames), set(state.keep_alive), state.shared) == ({1}, {1}, {})
+
     def test_removals_must_come_before_the_output(self):
         with pytest.raises(ConfigError, match="must not exceed hotstart_delay"):
             replace(SETTINGS, hotstart_delay=5)
@@ -139,6 +151,31 @@ class TestSchedule:
         buffer: schedule.DelayBuffer[int] = schedule.DelayBuffer(delay)
         left = [item for frame in range(count) for item in buffer.push(frame, is_last=frame == count - 1)]
         assert left == list(range(count))
+
+    @given(st.integers(0, 12), st.integers(13, 20), st.none() | st.integers(0, 25), st.booleans(), st.integers(0, 5))
+    def test_a_pass_goes_over_the_frames_of_the_order(self, start, frames, limit, is_reverse, delay):
+        order = schedule.video_order(start, frames, limit=limit, is_reverse=is_reverse)
+        known = schedule.Pass.over(FULL, start, frames, limit=limit, is_reverse=is_reverse, delay=delay)
+        unknown = schedule.Pass.over(FULL, start, None, limit=limit, is_reverse=is_reverse, delay=delay)
+        for under_way, has_frame in ((known, None), (unknown, lambda frame: frame < frames)):
+            done, left = [], []
+            while under_way.next_frame is not None:
+                done.append(under_way.next_frame)
+                under_way.advance(has_frame)
+                while under_way.ready:
+                    left.append(under_way.ready.popleft())
+                assert under_way.waiting == set(done) - set(left)
+            assert done == left == order
+
+    def test_what_a_history_forgets_decides_nothing(self):
+        kinds = schedule.ActionKind
+        history = [schedule.Action(kinds.ADD, 0, (1,)), schedule.Action(kinds.FULL), schedule.Action(kinds.REMOVE)]
+        for _ in range(5):
+            history += [schedule.Action(kinds.REFINE, 3, (2,)), schedule.next_propagation(history, 10)]
+            assert schedule.next_propagation(history, None) == schedule.next_propagation(
+                schedule.shortened(history), None
+            )
+        assert len(schedule.shortened(history)) == 3
 
     @given(st.integers(1, 40), st.integers(1, 8), st.data())
     def test_chunks_cover_the_video_once(self, frames: int, size: int, data: st.DataObject):

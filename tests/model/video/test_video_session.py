@@ -31,7 +31,7 @@ def test_a_text_begins_anew(session: VideoSession):
     assert session.prompt_concept(0).obj_ids == [0, 1]
     list(session.propagate())
     assert session.prompt_concept(3).obj_ids == [0, 1]
-    assert sorted(session.state.masks) == [3]
+    assert sorted(session.state.results.frames) == [3]
     assert session.state.history == []
 
 
@@ -50,10 +50,11 @@ def test_clicks_without_a_text_track_what_was_clicked(session: VideoSession):
 def test_a_correction_replaces_only_that_object(session: VideoSession):
     session.prompt_concept(0)
     list(session.propagate())
-    before = {frame: masks[1].clone() for frame, masks in session.state.masks.items()}
+    results = session.state.results
+    before = {frame: results.masks(frame)[1] for frame in results.frames}
     session.prompt_points(2, 0, *CLICK)
     list(session.propagate(2))
-    assert all(torch.equal(session.state.masks[frame][1], mask) for frame, mask in before.items())
+    assert all(torch.equal(results.masks(frame)[1], mask) for frame, mask in before.items())
     assert session.state.birth_scores[0] == 1.0
 
 
@@ -61,9 +62,9 @@ def test_a_correction_replaces_only_that_object(session: VideoSession):
 def test_a_removed_object_is_gone_from_every_frame_and_its_id_is_not_used_again(session: VideoSession):
     session.prompt_concept(0)
     list(session.propagate())
-    used = {obj_id for masks in session.state.masks.values() for obj_id in masks}
+    used = set(session.state.results.obj_ids)
     session.remove(1)
-    assert all(1 not in masks for masks in session.state.masks.values())
+    assert all(1 not in session.state.results.masks(frame) for frame in range(5))
     assert [frame for frame, _ in session.propagate(0)] == [0, 1, 2, 3, 4]
     assert session.state.ids.take(1) == [max(used) + 1]
     with pytest.raises(UserError, match="there is no object 1; objects of this session: "):
