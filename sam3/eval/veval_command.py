@@ -8,6 +8,7 @@ from pathlib import Path
 from sam3.arguments import CommandParser, Subcommand, pick_subcommand, subcommand_usage
 from sam3.errors import DataError
 from sam3.eval.veval import VevalResult, evaluate_files
+from sam3.eval.video_command import add_report_arguments, described, require_report, write_report
 
 SETS = tuple(f"saco_veval_{domain}_{split}" for domain in ("sav", "yt1b", "smartglasses") for split in ("val", "test"))
 HEADLINES = {"cgF1": "video_mask_demo_cgf1_micro_50_95", "pHOTA": "video_mask_all_phrase_HOTA"}
@@ -60,7 +61,9 @@ def one(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gt_annot_file", required=True, metavar="FILE", help="ground truth of the set")
     parser.add_argument("--pred_file", required=True, metavar="FILE", help="list of masklets")
     parser.add_argument("--eval_res_file", required=True, metavar="FILE", help="result, written whole")
+    add_report_arguments(parser)
     arguments = parser.parse_args(argv)
+    require_report(arguments)
     result = evaluate_files(
         arguments.gt_annot_file, arguments.pred_file, arguments.eval_res_file, progress=sys.stderr.isatty()
     )
@@ -68,6 +71,8 @@ def one(argv: Sequence[str] | None = None) -> int:
         print(f"note: {arguments.gt_annot_file} has no video_np_pairs, so there is no cgF1", file=sys.stderr)
     print(headline(Path(arguments.gt_annot_file).stem, result))
     print(f"{len(result.to_dict()['dataset_results'])} numbers, {len(result.pairs)} pairs: {arguments.eval_res_file}")
+    if arguments.report:
+        write_report(arguments.report, [described(arguments)])
     return 0
 
 
@@ -80,10 +85,17 @@ def every(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--subset", nargs="+", choices=SETS, default=SETS, metavar="SET", help=f"some of: {', '.join(SETS)} (all)"
     )
+    parser.add_argument("--report", metavar="FILE", help="also write an HTML page that says where pHOTA was lost")
     arguments = parser.parse_args(argv)
-    for name, truth, predictions in _require_files(arguments):
+    sets = _require_files(arguments)
+    for name, truth, predictions in sets:
         target = Path(arguments.eval_res_dir) / f"{name}_eval_res.json"
         print(headline(name, evaluate_files(truth, predictions, target, progress=sys.stderr.isatty())), flush=True)
+    if arguments.report:
+        write_report(
+            arguments.report,
+            [{"name": name, "gt_file": truth, "pred_file": predictions} for name, truth, predictions in sets],
+        )
     return 0
 
 

@@ -4,14 +4,17 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from sam3.arguments import CommandParser
 from sam3.data.saco_video import read_ground_truth
+from sam3.errors import UserError
 from sam3.eval import phota as hota
 from sam3.eval import teta
 from sam3.eval.masklet_file import read_masklets
-from sam3.eval.video_pairs import KINDS, VideoData
+from sam3.eval.video_pairs import KINDS, Kind, VideoData
 from sam3.io.files import write_json
 
 PHOTA_DESCRIPTION = """\
@@ -48,11 +51,19 @@ def phota_main(argv: Sequence[str] | None = None) -> int:
         default="phrase",
         help="; ".join(f"{name}: {text}" for name, text in UNITS.items()) + " (phrase)",
     )
+    add_report_arguments(parser)
     arguments = parser.parse_args(argv)
+    if arguments.report and arguments.unit != "phrase":
+        raise UserError("--report explains pHOTA of pairs; it needs --unit phrase")
+    require_report(arguments)
     kinds = KINDS if arguments.iou_type == "both" else (arguments.iou_type,)
     metric = {"phrase": hota.phota, "video": hota.class_agnostic_hota, "class": hota.class_hota}[arguments.unit]
     result = metric(_read(arguments), kinds, score_threshold=arguments.prob_thresh)
-    return _hand_out(result.to_dict(unit="class" if arguments.unit == "class" else "phrase"), arguments.output)
+    _hand_out(result.to_dict(unit="class" if arguments.unit == "class" else "phrase"), arguments.output)
+    if arguments.report:
+        kind = "bbox" if arguments.iou_type == "bbox" else "segm"
+        write_report(arguments.report, [described(arguments)], kind, arguments.prob_thresh)
+    return 0
 
 
 def teta_main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +101,38 @@ def teta_main(argv: Sequence[str] | None = None) -> int:
         nms_threshold=arguments.nms_threshold,
     )
     return _hand_out(result.to_dict(arguments.iou_type), arguments.output)
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command that explains pHOTA understands."""
+    parser.add_argument("--report", metavar="FILE", help="also write an HTML page that says where pHOTA was lost")
+    parser.add_argument("--compare", metavar="FILE", help="a second prediction file, compared in the report")
+    parser.add_argument("--frames", metavar="DIR", help="folder of the videos' frames, to show the worst in the report")
+
+
+def require_report(arguments: argparse.Namespace) -> None:
+    """What only the report shows needs one."""
+    if (arguments.compare or arguments.frames) and not arguments.report:
+        raise UserError("--compare and --frames are shown in the report; name its file with --report")
+
+
+def described(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The one prediction file of a command, for :func:`write_report`."""
+    optional = {"other_pred_file": arguments.compare, "frame_folder": arguments.frames}
+    return {
+        "name": Path(arguments.pred_file).stem,
+        "pred_file": Path(arguments.pred_file),
+        "gt_file": Path(arguments.gt_annot_file),
+        **{name: Path(value) for name, value in optional.items() if value},
+    }
+
+
+def write_report(
+    path: str, subsets: Sequence[Mapping[str, Any]], kind: Kind = "segm", score_threshold: float = hota.SCORE_THRESHOLD
+) -> None:
+    """The page of :mod:`sam3.report.video_report`, which stands above this package and is loaded by name."""
+    import_module("sam3.report.video_report").write_report_of(path, subsets, kind, score_threshold)
+    print(f"report: {path}", file=sys.stderr)
 
 
 def _parser(name: str, description: str) -> CommandParser:

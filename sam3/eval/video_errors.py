@@ -109,6 +109,11 @@ class VideoErrors:
         """(19,) HOTA per threshold."""
         return self.counts(corrected).hota()
 
+    def count_rows(self) -> np.ndarray:
+        """tp, fn, fp and summed association as they are, (4, 19)."""
+        counts = self.counts()
+        return np.stack([counts.tp, counts.fn, counts.fp, counts.ass_a])
+
     def wrong(self) -> float:
         """Detections that are wrong and association that is missing, in frames, mean over the thresholds."""
         counts = self.counts()
