@@ -1,7 +1,6 @@
 """``sam3 predict`` and ``tools/batch_inference.py``: find objects in a folder of images."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,17 @@ from typing import TYPE_CHECKING
 
 from sam3.arguments import CommandParser
 from sam3.errors import ConfigError
+from sam3.predict.arguments import (
+    add_device_arguments,
+    add_output_kinds,
+    add_weight_arguments,
+    checkpoint_path,
+    device_of,
+    dtype_of,
+    prompts_of,
+    show_log,
+    wanted_kinds,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +30,6 @@ if TYPE_CHECKING:
     from sam3.predict.writers import ResultWriter
 
 OUTPUTS = ("overlay", "masks", "coco", "labelme")
-DTYPES = ("auto", "fp32", "bf16", "fp16")
 INTERRUPTED = 130  # exit code of shells for Ctrl-C
 
 DESCRIPTION = """\
@@ -50,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: arguments, checkpoint, input or output cannot be used.
     """
     arguments = parse_arguments(argv)
-    _show_log()
+    show_log()
     from sam3.predict.folder import predict_images
     from sam3.predict.inputs import list_images
     from sam3.predict.run_folder import RunFolder
@@ -59,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Path(arguments.output)
     _require_own_folder(output, arguments.input)
     images = list_images(arguments.input, recursive=arguments.recursive, exclude=output)
-    checkpoint = _checkpoint_path(arguments)
-    device = _device(arguments.device)
+    checkpoint = checkpoint_path(arguments.checkpoint, arguments.run)
+    device = device_of(arguments.device)
     card = _read_card(checkpoint, arguments.adapter)
     settings = _settings(arguments, checkpoint, card, device)
     workers = _workers(arguments.workers, device)
@@ -91,11 +100,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, with ``write`` reduced to the kinds of files wanted."""
     usage = "%(prog)s (--checkpoint FILE | --run DIR) --input PATH --output DIR [--prompt PHRASE] [options]"
     parser = CommandParser("predict", usage=usage, description=DESCRIPTION, epilog=EPILOG)
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument(
-        "--checkpoint", metavar="FILE", help="weight file (left out: the released weights, downloaded)"
-    )
-    weights.add_argument("--run", metavar="DIR", help="take best.pt, else last.pt, of the latest run at or below DIR")
+    add_weight_arguments(parser)
     parser.add_argument("--adapter", metavar="FILE", help="adapter file of a LoRA training on top of these weights")
     parser.add_argument(
         "--input", nargs="+", action="extend", required=True, metavar="PATH", help="folders, images, .txt lists"
@@ -109,89 +114,26 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--max-detections", type=int, default=-1, metavar="N", help="at most N per image and phrase (-1: no limit)"
     )
-    parser.add_argument(
-        "--write", type=_kinds, default=OUTPUTS, metavar="KINDS", help=f"files wanted, of {','.join(OUTPUTS)} (all)"
-    )
-    for kind in OUTPUTS:
-        parser.add_argument(f"--no-{kind}", action="store_true", help=f"leave out {kind}")
+    add_output_kinds(parser, OUTPUTS)
     parser.add_argument(
         "--polygon-tolerance", type=float, default=1.5, metavar="PX", help="of Labelme polygons; 0: exact (1.5)"
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output holds")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when an image failed")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (cuda if there is one, else cpu)")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="auto: bf16 on CUDA, fp32 elsewhere")
+    add_device_arguments(parser)
     parser.add_argument(
         "--workers", type=int, metavar="N", help="images read and written beside the network (4 with a GPU, else 1)"
     )
-    parser.add_argument("--resolution", type=int, metavar="PX", help="side of the network input (checkpoint's)")
-    parser.add_argument(
-        "--config", default="sam3", metavar="PRESET", help="model shape of a file that does not carry it (sam3)"
-    )
     arguments = parser.parse_args(argv)
-    arguments.write = [kind for kind in arguments.write if not getattr(arguments, f"no_{kind}")]
+    arguments.write = wanted_kinds(arguments)
     return arguments
-
-
-def prompts_of(given: Sequence[str] | None, card: "ModelCard | None", checkpoint: str | Path) -> dict[str, str]:
-    """Label -> phrase: the phrases given, else those that the checkpoint was trained on.
-
-    Raises:
-        ConfigError: an empty phrase, or none given and none in the checkpoint.
-    """
-    if given:
-        phrases = [phrase.strip() for phrase in given]
-        if not all(phrases):
-            raise ConfigError("--prompt is empty; give a short phrase that names the objects, like --prompt 'red car'")
-        return dict(zip(phrases, phrases, strict=True))
-    phrases = (card.prompts or card.class_names) if card is not None else []
-    if not phrases:
-        raise ConfigError(
-            f"checkpoint {checkpoint} carries no phrases; say what to find, like --prompt 'red car' --prompt person"
-        )
-    labels = card.class_names if len(card.class_names) == len(phrases) else phrases
-    return dict(zip(labels, phrases, strict=True))
-
-
-def _kinds(text: str) -> list[str]:
-    """The value of ``--write``."""
-    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
-    unknown = [kind for kind in kinds if kind not in OUTPUTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {','.join(OUTPUTS)}")
-    return kinds
-
-
-def _show_log() -> None:
-    """Our own notices on stderr, one line each."""
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("sam3").setLevel(logging.INFO)
 
 
 def _require_own_folder(output: Path, inputs: Sequence[str]) -> None:
     """Pictures written among the inputs would be taken for inputs by the next run."""
     if any(Path(given).resolve() == output.resolve() for given in inputs):
         raise ConfigError(f"--output {output} is also an --input; give the results a folder of their own")
-
-
-def _checkpoint_path(arguments: argparse.Namespace) -> Path:
-    """The weight file; without any argument about it the released weights, downloaded if need be."""
-    from sam3.io.hub import download_released_weights
-    from sam3.io.runs import resolve_checkpoint
-
-    if arguments.checkpoint is None and arguments.run is None:
-        return download_released_weights()
-    return resolve_checkpoint(arguments.checkpoint, arguments.run)
-
-
-def _device(name: str | None) -> "torch.device":
-    from sam3.model_builder import resolve_device
-
-    try:
-        return resolve_device(name)
-    except ConfigError as error:
-        raise ConfigError(f"--device: {error}") from error
 
 
 def _workers(given: int | None, device: "torch.device") -> int:
@@ -229,9 +171,7 @@ def _settings(
         raise ConfigError(f"--resolution {arguments.resolution}: give a positive number of pixels")
     if arguments.polygon_tolerance < 0:
         raise ConfigError(f"--polygon-tolerance {arguments.polygon_tolerance}: give 0 (exact) or a positive number")
-    dtype = arguments.dtype
-    if dtype == "auto":
-        dtype = "bf16" if device.type == "cuda" else "fp32"
+    dtype = dtype_of(arguments.dtype, device)
     preset = resolve_config(arguments.config)
     carried = card.resolution if card is not None else preset.vision.image_size
     return RunSettings(

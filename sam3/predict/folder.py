@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 FAILURES = "failures.json"
 # Errors of the disk, not of an image: every later image would meet them too.
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
 
 Predictor: TypeAlias = Callable[[Image.Image], list[FoundObject]]
 _Done: TypeAlias = tuple[ImageResult, bool]
@@ -173,7 +173,7 @@ def _write_failures(root: Path, failures: dict[str, str]) -> None:
 
 
 def _raise_if_disk_error(error: Exception, root: Path) -> None:
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         raise DataError(
             f"cannot write results to {root}: {error}; finished images are kept, run again to go on"
         ) from error

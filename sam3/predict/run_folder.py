@@ -37,12 +37,16 @@ class RunSettings:
 
     def differences(self, earlier: dict[str, Any]) -> list[str]:
         """``name: earlier value -> value``, one entry per setting that differs."""
-        mine = json.loads(json.dumps(asdict(self)))
-        return [
-            f"{name}: {_short(earlier.get(name))} -> {_short(value)}"
-            for name, value in mine.items()
-            if value != earlier.get(name) or (isinstance(value, dict) and list(value) != list(earlier[name]))
-        ]
+        return setting_differences(asdict(self), earlier)
+
+
+def setting_differences(mine: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
+    """``name: earlier value -> value``, one entry per setting that differs; the order of phrases counts."""
+    return [
+        f"{name}: {_short(earlier.get(name))} -> {_short(value)}"
+        for name, value in json.loads(json.dumps(mine)).items()
+        if value != earlier.get(name) or (isinstance(value, dict) and list(value) != list(earlier[name]))
+    ]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class RunFolder:
         root = Path(root)
         if root.exists() and not root.is_dir():
             raise DataError(f"--output {root} is a file; a folder is needed")
-        earlier = _read_json(root / RUN_FILE)
+        earlier = read_own_json(root / RUN_FILE)
         if earlier is None:
             if (root / PREDICTIONS).exists() and not overwrite:
                 raise DataError(
@@ -109,7 +113,7 @@ class RunFolder:
 
     def finished(self, entry: Entry) -> ImageResult | None:
         """The stored result, if the image was finished with these settings and its file has not changed since."""
-        stored = _read_json(self._result_path(entry.name))
+        stored = read_own_json(self._result_path(entry.name))
         if (
             stored is None
             or stored.get("settings") != self.digest
@@ -126,7 +130,7 @@ class RunFolder:
     def results(self) -> Iterator[ImageResult]:
         """Every finished image of this folder, earlier runs included, in the order of ids."""
         for image in self._images:
-            stored = _read_json(self._result_path(image["name"]))
+            stored = read_own_json(self._result_path(image["name"]))
             if stored is not None and stored.get("settings") == self.digest:
                 yield ImageResult.from_dict(stored)
 
@@ -152,7 +156,7 @@ def _stamp(path: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_own_json(path: Path) -> dict[str, Any] | None:
     """The object in a file of ours; None when there is none or it is damaged (then the image is done again)."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

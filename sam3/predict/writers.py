@@ -70,7 +70,7 @@ class MaskWriter:
 
     def paths(self, result: ImageResult) -> list[Path]:
         return [
-            self.root / result.name / f"{number:03d}_{_file_name(found.label)}.png"
+            self.root / result.name / f"{number:03d}_{name_of_file(found.label)}.png"
             for number, found in enumerate(result.objects, start=1)
             if found.segmentation is not None
         ]
@@ -80,7 +80,7 @@ class MaskWriter:
         with_mask = [found for found in result.objects if found.segmentation is not None]
         for path, found in zip(self.paths(result), with_mask, strict=True):
             with atomic_path(path) as temporary:
-                _mask_picture(found, image.size).save(temporary, compress_type=zlib.Z_RLE)  # small, and twice as fast
+                mask_picture(found, image.size).save(temporary, compress_type=zlib.Z_RLE)  # small, and twice as fast
 
     def _remove_earlier(self, result: ImageResult) -> None:
         """Masks of an earlier run of this image; there may have been more of them."""
@@ -88,7 +88,8 @@ class MaskWriter:
             path.unlink()
 
 
-def _mask_picture(found: FoundObject, size: tuple[int, int]) -> Image.Image:
+def mask_picture(found: FoundObject, size: tuple[int, int]) -> Image.Image:
+    """An 8-bit picture of ``size`` (width, height): 255 inside the mask, 0 outside."""
     picture = Image.new("L", size)
     cutout = found.cutout()
     if cutout is not None:
@@ -204,6 +205,6 @@ def _coco_record(found: FoundObject, image_id: int, category_id: int) -> dict[st
     )
 
 
-def _file_name(label: str) -> str:
+def name_of_file(label: str) -> str:
     """A label as part of a file name: letters and digits of any script, the rest as dashes."""
     return re.sub(r"[^\w.]+", "-", label).strip("-.")[:40] or "object"

@@ -12,7 +12,8 @@ from PIL import Image
 
 from sam3.errors import CheckpointError, ConfigError, DataError, run_command
 from sam3.io.checkpoint import ModelCard, read_checkpoint, save_weights
-from sam3.predict.command import main, parse_arguments, prompts_of
+from sam3.predict.arguments import prompts_of
+from sam3.predict.command import main, parse_arguments
 from tests.predict.conftest import save_picture
 from tests.small_checkpoint import save_small_checkpoint, small_model
 
