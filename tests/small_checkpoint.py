@@ -8,7 +8,7 @@ import torch
 from sam3.config import ModelConfig, tiny
 from sam3.io.checkpoint import ModelCard, save_weights
 from sam3.model.detector.detector import Sam3Image
-from sam3.model_builder import build_sam3_image_model
+from sam3.model_builder import build_sam3_image_model, build_sam3_video_model
 
 RESOLUTION = 56
 
@@ -39,6 +39,19 @@ def save_small_checkpoint(
         resolution=RESOLUTION,
         model_config=model.config.to_dict(),
         score_threshold=0.001,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(path, model.state_dict(), card)
+    return path
+
+
+def save_small_video_checkpoint(path: Path, *, prompts: tuple[str, ...] = ("red circle",), seed: int = 0) -> Path:
+    """The same with a tracker; what it follows it believes to be there."""
+    torch.manual_seed(seed)
+    model = build_sam3_video_model(load_from_HF=False, config=small_config(), device="cpu")
+    model.tracker.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data.fill_(3.0)
+    card = ModelCard(
+        class_names=list(prompts), prompts=list(prompts), resolution=RESOLUTION, model_config=model.config.to_dict()
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, model.state_dict(), card)

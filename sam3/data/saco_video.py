@@ -71,14 +71,17 @@ class VideoGroundTruth:
         return listed_phrase or self.categories.get(pair.category_id, f"category {pair.category_id}")
 
 
-def read_ground_truth(path: str | Path) -> VideoGroundTruth:
+def read_ground_truth(path: str | Path, *, with_masklets: bool = True) -> VideoGroundTruth:
     """Read and check a VEval ground truth file.
+
+    Args:
+        with_masklets: ``False`` skips the annotated objects, which a model that answers must not see anyway.
 
     Raises:
         DataError: the file cannot be used; the message names it, the entry and the field.
     """
     members = iterate_object(path, lists=_LISTS)
-    return _collect(members, str(path))
+    return _collect((member for member in members if with_masklets or member[0] != "annotations"), str(path))
 
 
 def ground_truth_of(document: Record, source: str = "the ground truth") -> VideoGroundTruth:

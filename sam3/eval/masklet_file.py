@@ -13,7 +13,7 @@ import numpy as np
 from sam3.data.masklets import Masklet, Record, frames_of, read_boxes, read_masks, whole_number
 from sam3.data.saco_video import VideoGroundTruth, check_against_video
 from sam3.errors import DataError
-from sam3.io.files import write_json
+from sam3.io.files import write_json_list
 from sam3.io.json_stream import iterate_list
 from sam3.ops import rle
 
@@ -155,4 +155,4 @@ def merge_masklets(ranks: Iterable[Iterable[Record]]) -> Iterator[Record]:
 
 def write_masklets(path: str | Path, records: Iterable[Record]) -> None:
     """Write a prediction file, whole or not at all."""
-    write_json(path, list(records))
+    write_json_list(path, records)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,16 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any, *, indent: int | None = None) -> None:
     """Write ``value`` as UTF-8 JSON, atomically; NaN and infinities are refused."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def write_json_list(path: str | Path, entries: Iterable[Any]) -> None:
+    """The bytes of ``write_json(path, list(entries))``, with one entry in memory at a time."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        separator = "["
+        for entry in entries:
+            stream.write(separator + json.dumps(entry, ensure_ascii=False, allow_nan=False))
+            separator = ", "
+        stream.write("]\n" if separator == ", " else "[]\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -27,6 +27,11 @@ def model_config(settings: ModelSettings) -> ModelConfig:
     return ModelConfig.from_dict(values)
 
 
+def model_shape(settings: ModelSettings) -> ModelConfig | str:
+    """What a builder is told: the preset's name, which a checkpoint's own shape may replace, or a changed preset."""
+    return model_config(settings) if settings.overrides else settings.preset
+
+
 def build_model(settings: ModelSettings, device: torch.device | str, *, with_weights: bool = True) -> nn.Module:
     """The network in training mode, with its adapters, frozen parts marked.
 
@@ -43,7 +48,7 @@ def build_model(settings: ModelSettings, device: torch.device | str, *, with_wei
         enable_segmentation=settings.enable_segmentation,
         resolution=settings.resolution,
         compile=settings.compile,
-        config=model_config(settings) if settings.overrides else settings.preset,
+        config=model_shape(settings),
         activation_checkpointing=settings.activation_checkpointing,
     )
     apply_tuning(model, settings.tune, settings.freeze)

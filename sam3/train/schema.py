@@ -143,6 +143,14 @@ class SplitConfig:
 
 
 @dataclass
+class VideoBenchmarkConfig:
+    """How the videos of a benchmark are answered."""
+
+    temporal_disambiguation: bool = True  # false = the variant without heuristics over time
+    settings: dict[str, Any] = field(default_factory=dict)  # thresholds of the video model that differ from its own
+
+
+@dataclass
 class BenchmarkConfig:
     """Predictions on a benchmark with a metric of its own, instead of COCO AP; needs trainer.mode=val."""
 
@@ -150,6 +158,7 @@ class BenchmarkConfig:
     gt_files: list[str] = field(default_factory=list)  # one annotation file per annotator; empty = predict only
     score_threshold: float = 0.3  # detections strictly above it are written; the metric itself counts from 0.5 on
     phrases_at_once: int = 16  # of one batch of pictures; bounds memory, the pictures are encoded once
+    video: VideoBenchmarkConfig | None = None  # null = a benchmark of pictures
 
     def __post_init__(self) -> None:
         positive("data.benchmark", self, ("phrases_at_once",))
@@ -158,6 +167,7 @@ class BenchmarkConfig:
 @dataclass
 class DataConfig:
     subset: str | None = None  # which part of a benchmark
+    split: str | None = None  # which split of that part
     subsets: dict[str, Any] = field(default_factory=dict)  # its parts: name -> where they lie
     benchmark: BenchmarkConfig | None = None
     index: int | None = None  # which of a collection's data sets, in alphabetical order; a job array counts it up

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sam3.errors import ConfigError, DataError
-from sam3.train import benchmark
+from sam3.train import image_benchmark
 from sam3.train.config_loading import load_config
 from sam3.train.train import main
 from tests.data.saco_folder import write_saco_folder
@@ -17,7 +17,7 @@ OVERRIDES = (
     "text: {width: 16, num_heads: 2, num_layers: 1, projection_dim: 16}, "
     "detector: {d_model: 32, decoder_layers: 2, num_queries: 6, prompt_mlp_dim: 32}}"
 )
-PREDICTIONS = Path("dumps/gold_attributes") / benchmark.PREDICTIONS
+PREDICTIONS = Path("dumps/gold_attributes") / image_benchmark.PREDICTIONS
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_an_interrupted_run_ends_with_the_same_file(
     class Killed(Exception):
         pass
 
-    original, calls = benchmark.PairPredictor.__call__, []
+    original, calls = image_benchmark.PairPredictor.__call__, []
 
     def dies_on_the_second_batch(self, batch):
         calls.append(batch.origin.file_names)
@@ -80,12 +80,12 @@ def test_an_interrupted_run_ends_with_the_same_file(
             raise Killed
         return original(self, batch)
 
-    monkeypatch.setattr(benchmark.PairPredictor, "__call__", dies_on_the_second_batch)
+    monkeypatch.setattr(image_benchmark.PairPredictor, "__call__", dies_on_the_second_batch)
     with pytest.raises(Killed):
         main(arguments(world, tmp_path))
     journal = tmp_path / "dumps/gold_attributes/journal_0.jsonl"
     with open(journal, "ab") as file:  # what a kill leaves of a line
-        file.write(b'{"picture": 2, "rec')
+        file.write(b'{"item": 2, "rec')
     main(arguments(world, tmp_path))
     assert (tmp_path / PREDICTIONS).read_bytes() == (straight / PREDICTIONS).read_bytes()
     assert not journal.exists()

@@ -36,7 +36,7 @@ COMPOSITIONS = [
 NEED_DATA = {
     *(f"data/odinw13{kind}" for kind in ("", "_positive", "_text_and_visual", "_visual_only")),
     *("data/roboflow_vl100", "experiment/odinw_10shot", "experiment/roboflow_100_images"),
-    *("data/saco_gold", "data/saco_image", "data/saco_silver"),
+    *("data/saco_gold", "data/saco_image", "data/saco_silver", "data/saco_veval"),
 }
 
 
