@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "convert": Subcommand("sam3.data.labelme", "Labelme annotations -> a COCO data set"),
     "train": Subcommand("sam3.train.train", "fine-tune a model from a configuration file"),
     "predict": Subcommand("sam3.predict.command", "find objects in a folder of images"),
+    "track": Subcommand("sam3.track.command", "find objects in videos and follow them"),
     "eval": Subcommand("sam3.eval.command", "predictions against ground truth: cgF1, COCO AP, SA-Co"),
     "export": Subcommand("sam3.export.export_command", "base and adapter -> one weight file"),
     "compress": Subcommand("sam3.export.command", "training checkpoint -> small weight file"),
@@ -43,7 +44,7 @@ def usage() -> str:
     return subcommand_usage(
         "sam3 SUBCOMMAND [arguments]",
         "sam3 SUBCOMMAND",
-        "SAM 3: find every object that a phrase names, in images.",
+        "SAM 3: find every object that a phrase names, in images and videos.",
         SUBCOMMANDS,
         "; sam3 --version prints the version.",
     )

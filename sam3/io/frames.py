@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -22,6 +22,7 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 KEPT_FRAMES = 32  # decoded frames of a video file that are kept for a second look
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Frames by number."""
 
@@ -32,12 +33,14 @@ class FrameSource(Protocol):
     def frame(self, index: int) -> Image.Image: ...
 
 
-def open_frames(source: str | Path | Sequence[Image.Image]) -> FrameSource:
-    """The frames of a folder of pictures, a picture, a list of PIL images or a video file.
+def open_frames(source: str | Path | Sequence[Image.Image] | FrameSource) -> FrameSource:
+    """The frames of a folder of pictures, a picture, a list of PIL images or a video file; a source is left as it is.
 
     Raises:
         DataError: no such source, nothing in it, or nothing that can be read; the message names it.
     """
+    if isinstance(source, FrameSource):
+        return source
     if not isinstance(source, str | Path):
         return PictureList(source)
     path = Path(source)

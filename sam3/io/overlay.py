@@ -44,7 +44,7 @@ FONTS_WITH_MANY_LETTERS = (
 
 def label_colours(labels: Iterable[str]) -> dict[str, Colour]:
     """A colour for every label, by its position: the palette first, then ever new hues."""
-    return {label: _colour(index) for index, label in enumerate(dict.fromkeys(labels))}
+    return {label: palette_colour(index) for index, label in enumerate(dict.fromkeys(labels))}
 
 
 def draw_overlay(
@@ -82,7 +82,8 @@ def draw_overlay(
     return canvas
 
 
-def _colour(index: int) -> Colour:
+def palette_colour(index: int) -> Colour:
+    """The colour of number ``index``: the palette first, then ever new hues."""
     if index < len(PALETTE):
         return PALETTE[index]
     hue = index * 0.618034 % 1  # golden angle: far from its predecessors however many there are

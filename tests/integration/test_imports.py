@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "eval": FILES | {"arguments", "data"},
     "train": FILES | {"arguments", "config", "model", "model_builder", "data", "eval"},
 }
-ABOVE = {"predict", "export", "report", "planning", "studio", "demo", "cli", "__main__", "__init__"}
+ABOVE = {"predict", "track", "export", "report", "planning", "studio", "demo", "cli", "__main__", "__init__"}
 
 # package of ours -> third parties that it may import only inside functions
 LATE: dict[str, set[str]] = {

@@ -37,7 +37,9 @@ def test_other_names_are_ordered_by_alphabet(tmp_path: Path, caplog: pytest.LogC
 
 def test_one_picture_and_a_list_of_pictures(tmp_path: Path):
     grey(7).save(tmp_path / "a.png")
-    assert len(open_frames(tmp_path / "a.png")) == 1
+    source = open_frames(tmp_path / "a.png")
+    assert len(source) == 1
+    assert open_frames(source) is source
     frames = open_frames([grey(1), grey(2)])
     assert (len(frames), level(frames.frame(1))) == (2, 2)
 

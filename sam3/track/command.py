@@ -1,0 +1,221 @@
+"""``sam3 track``: find objects in videos and follow them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam3.arguments import CommandParser
+from sam3.errors import ConfigError
+from sam3.predict.arguments import (
+    add_device_arguments,
+    add_output_kinds,
+    add_weight_arguments,
+    checkpoint_path,
+    device_of,
+    dtype_of,
+    prompts_of,
+    show_log,
+    wanted_kinds,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from sam3.io.model_card import ModelCard
+    from sam3.track.follower import Follower
+    from sam3.track.run import Summary
+    from sam3.track.run_folder import TrackSettings
+
+KINDS = ("overlay", "masks", "masklets", "csv")
+INTERRUPTED = 130  # exit code of shells for Ctrl-C
+
+DESCRIPTION = """\
+Find every object that the given phrases name, in videos, and follow each through all frames.
+
+  %(prog)s street.mp4 --prompt "red car" --prompt person --output-dir followed
+  %(prog)s videos/ --run runs/holes --output-dir followed --no-masks
+
+A source is a video file, a folder of frames, or a folder of video files. A checkpoint of ours remembers the phrases
+it was trained on; then --prompt can be left out. All phrases are looked for in one pass over the frames. Videos that
+an earlier run finished are skipped and an interrupted one is taken up again, so simply start the command again.
+"""
+
+EPILOG = """\
+Output folder, for each video <name>/: overlay.mp4 (to look at), masks/<id>_<phrase>/<frame>.png, masklets.json (the
+prediction format of SA-Co/VEval, with video.json, which it refers to), objects.csv (a row per frame and object),
+frames.jsonl (every mask; what an interrupted run goes on from, and what files that are wanted later are made of).
+
+Exit code: 0, also when single videos failed (with --strict then 1); 2 when the arguments cannot be used or no video
+at all could be processed.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see :data:`DESCRIPTION`.
+
+    Raises:
+        UserError: arguments, checkpoint, sources or output cannot be used.
+    """
+    arguments = parse_arguments(argv)
+    show_log()
+    from sam3.io.checkpoint import read_checkpoint
+    from sam3.track.clips import list_clips
+    from sam3.track.outputs import OUTPUTS
+    from sam3.track.run import ClipWork, track_clips
+    from sam3.track.run_folder import TrackRun
+
+    output = Path(arguments.output_dir)
+    clips = list_clips(arguments.source, recursive=arguments.recursive, exclude=output)
+    checkpoint = checkpoint_path(arguments.checkpoint, arguments.run)
+    device = device_of(arguments.device)
+    settings = _settings(arguments, checkpoint, read_checkpoint(checkpoint).card, device)
+    run = TrackRun.open(output, settings, overwrite=arguments.overwrite)
+    entries = run.enter(clips)
+    if arguments.overwrite:
+        run.forget(entries)
+    _say_plan(checkpoint, settings, len(clips), device)
+    work = ClipWork(
+        run,
+        lambda: _build_follower(arguments, checkpoint, settings, device),
+        [OUTPUTS[kind]() for kind in arguments.write],
+        rate=arguments.fps,
+        progress=not arguments.quiet,
+    )
+    try:
+        summary = track_clips(entries, work)
+    except KeyboardInterrupt:
+        print("interrupted; finished frames are kept, the same command goes on with the rest", file=sys.stderr)
+        return INTERRUPTED
+    _say_summary(summary, output)
+    if len(summary.failures) == summary.clips:
+        return 2
+    return 1 if summary.failures and arguments.strict else 0
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, with ``write`` reduced to the kinds of files wanted."""
+    usage = "%(prog)s SOURCE [SOURCE ...] (--checkpoint FILE | --run DIR) --output-dir DIR [--prompt PHRASE] [options]"
+    parser = CommandParser("track", usage=usage, description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="video files, folders of frames or of video files")
+    add_weight_arguments(parser)
+    parser.add_argument(
+        "--output-dir", "--output", dest="output_dir", required=True, metavar="DIR", help="folder for the results"
+    )
+    parser.add_argument("--prompt", action="append", metavar="PHRASE", help="what to find; repeatable")
+    parser.add_argument("--recursive", action="store_true", help="look into sub-folders of SOURCE")
+    parser.add_argument(
+        "--score-threshold", type=float, metavar="S", help="detections that score higher keep an object alive (0.5)"
+    )
+    parser.add_argument(
+        "--new-object-score", type=float, metavar="S", help="a detection that scores so high may begin one (0.7)"
+    )
+    parser.add_argument("--max-objects", type=int, metavar="N", help="followed at the same time, per phrase (10000)")
+    parser.add_argument(
+        "--no-temporal-disambiguation",
+        action="store_true",
+        help="without the heuristics over time: objects show at once, short-lived mistakes, too",
+    )
+    add_output_kinds(parser, KINDS)
+    parser.add_argument(
+        "--fps", type=_rate, metavar="F", help="frame rate of overlay and table (the video's; 24 for frames)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output-dir holds")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a video failed")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_device_arguments(parser)
+    arguments = parser.parse_args(argv)
+    arguments.write = wanted_kinds(arguments)
+    return arguments
+
+
+def _rate(text: str) -> Fraction:
+    """The value of ``--fps``: 25, 29.97 or 30000/1001."""
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frame rate; give a number like 25 or 30000/1001")
+    return rate
+
+
+def _settings(
+    arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: "torch.device"
+) -> "TrackSettings":
+    from sam3.config import resolve_config
+    from sam3.io.files import fingerprint
+    from sam3.track.run_folder import TrackSettings
+
+    carried = card.resolution if card is not None else resolve_config(arguments.config).vision.image_size
+    phrases = list(prompts_of(arguments.prompt, card, checkpoint).values())
+    return TrackSettings(
+        checkpoint=fingerprint(checkpoint),
+        phrases=list(dict.fromkeys(phrases)),
+        resolution=arguments.resolution or carried,
+        dtype=dtype_of(arguments.dtype, device),
+        temporal_disambiguation=not arguments.no_temporal_disambiguation,
+        thresholds=_thresholds(arguments),
+    )
+
+
+def _thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of the video model that were given."""
+    given = {
+        "score_threshold": arguments.score_threshold,
+        "new_object_score": arguments.new_object_score,
+        "max_objects": arguments.max_objects,
+    }
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, value in found.items():
+        option = "--" + name.replace("_", "-")
+        if name == "max_objects" and value < 1:
+            raise ConfigError(f"{option} {value}: give a positive number")
+        if name != "max_objects" and not 0 <= value < 1:
+            raise ConfigError(f"{option} {value}: scores lie between 0 and 1, so must the threshold (below 1)")
+    return found
+
+
+def _build_follower(
+    arguments: argparse.Namespace, checkpoint: Path, settings: "TrackSettings", device: "torch.device"
+) -> "Follower":
+    import torch
+
+    from sam3.model_builder import build_sam3_video_predictor
+    from sam3.track.follower import Follower
+
+    predictor = build_sam3_video_predictor(
+        checkpoint,
+        apply_temporal_disambiguation=settings.temporal_disambiguation,
+        device=device,
+        resolution=settings.resolution,
+        config=arguments.config,
+    )
+    predictor.settings = replace(predictor.settings, **settings.thresholds)
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]
+    return Follower(predictor, settings.phrases, dtype)
+
+
+def _say_plan(checkpoint: Path, settings: "TrackSettings", num_clips: int, device: "torch.device") -> None:
+    phrases = ", ".join(map(repr, settings.phrases))
+    print(f"{checkpoint}, {settings.resolution} px, {settings.dtype} on {device}")
+    print(f"{num_clips} video{'s' * (num_clips != 1)}, phrases {phrases}", flush=True)
+
+
+def _say_summary(summary: "Summary", output: Path) -> None:
+    counts = ", ".join(f"{phrase} {count}" for phrase, count in summary.objects.most_common())
+    print(
+        f"{summary.processed} processed ({summary.frames} frames), {summary.skipped} skipped (finished earlier), "
+        f"{len(summary.failures)} failed; {summary.objects.total()} objects{f' ({counts})' if counts else ''} "
+        f"in {summary.seconds:.1f} s"
+    )
+    if summary.processed and not summary.objects:
+        print("note: nothing was found; is the phrase the one of the training, would a lower --new-object-score do?")
+    print(f"results: {output}")
+    for path, reason in list(summary.failures.items())[:10]:
+        print(f"warning: not processed: {reason if path in reason else f'{path}: {reason}'}")
+    if len(summary.failures) > 10:
+        print(f"warning: {len(summary.failures) - 10} more in {output / 'failures.json'}")

@@ -1,0 +1,105 @@
+"""The output folder of a run over videos: ``run.json`` holds the settings and the videos with their ids and names."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sam3.errors import DataError
+from sam3.io.files import write_json
+from sam3.predict.inputs import path_from, unique_names
+from sam3.predict.run_folder import RUN_FILE, read_own_json, setting_differences
+from sam3.track.clip_folder import ClipFolder
+from sam3.track.clips import Clip
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """Everything that changes what is found. Results of different settings never share a folder."""
+
+    checkpoint: str  # fingerprint of the weight file
+    phrases: list[str]
+    resolution: int
+    dtype: str
+    temporal_disambiguation: bool = True
+    thresholds: dict[str, Any] = field(default_factory=dict)  # of the video model, where they differ from its own
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """One video of the run."""
+
+    video_id: int
+    name: str  # of its folder
+    path: Path
+
+
+class TrackRun:
+    """Reads and writes ``run.json``."""
+
+    def __init__(self, root: Path, settings: TrackSettings, remembered: list[dict[str, Any]]) -> None:
+        self.root = root
+        self.settings = settings
+        self._videos = remembered  # {"video_id", "name", "source"} of all runs so far; sources as seen from ``root``
+
+    @classmethod
+    def open(cls, root: str | Path, settings: TrackSettings, *, overwrite: bool = False) -> "TrackRun":
+        """Take up the run in ``root``, or begin one.
+
+        Args:
+            overwrite: begin anew whatever lies there.
+
+        Raises:
+            DataError: the folder cannot be written, or holds results of other settings.
+        """
+        root = Path(root)
+        if root.exists() and not root.is_dir():
+            raise DataError(f"--output-dir {root} is a file; a folder is needed")
+        earlier = read_own_json(root / RUN_FILE)
+        differences = [] if earlier is None else setting_differences(asdict(settings), earlier["settings"])
+        if differences and not overwrite:
+            raise DataError(
+                f"--output-dir {root} holds the results of other settings ({'; '.join(differences)}); choose another "
+                "--output-dir, or pass --overwrite to replace them"
+            )
+        return cls(root, settings, [] if earlier is None else earlier["videos"])
+
+    def enter(self, clips: Sequence[Clip]) -> list[ClipEntry]:
+        """Ids and names for ``clips``; those of earlier runs are kept. Written to disk before any work.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        known = {(self.root / video["source"]).resolve(): video for video in self._videos}
+        taken = {clip.path: known[clip.path.resolve()]["name"] for clip in clips if clip.path.resolve() in known}
+        others = {path: video["name"] for path, video in known.items()}
+        names = unique_names(clips, others | taken)
+        for clip in clips:
+            if clip.path.resolve() not in known:
+                number = 1 + max((video["video_id"] for video in self._videos), default=0)
+                video = {"video_id": number, "name": names[clip.path], "source": path_from(self.root, clip.path)}
+                known[clip.path.resolve()] = video
+                self._videos.append(video)
+        try:
+            write_json(self.root / RUN_FILE, {"settings": asdict(self.settings), "videos": self._videos}, indent=1)
+        except OSError as error:
+            raise DataError(f"--output-dir {self.root} cannot be written: {error.strerror or error}") from error
+        entries = (known[clip.path.resolve()] for clip in clips)
+        return [
+            ClipEntry(entry["video_id"], entry["name"], clip.path) for entry, clip in zip(entries, clips, strict=True)
+        ]
+
+    def forget(self, entries: Sequence[ClipEntry]) -> None:
+        """Let the videos be begun anew."""
+        for entry in entries:
+            ClipFolder(self.root / entry.name, self.description).forget()
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Phrase -> number, from 1."""
+        return {phrase: number for number, phrase in enumerate(self.settings.phrases, start=1)}
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the results of every video depend on."""
+        return asdict(self.settings)

@@ -1,0 +1,124 @@
+"""The command from arguments to files, on a small random model."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sam3.errors import CheckpointError, ConfigError, DataError
+from sam3.track.command import main, parse_arguments
+from tests.small_checkpoint import save_small_video_checkpoint
+from tests.track.conftest import write_frames, write_video
+
+LENIENT = ["--score-threshold", "0.01", "--new-object-score", "0.01", "--max-objects", "2"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_video_checkpoint(tmp_path_factory.mktemp("weights") / "w.pt", prompts=("red square",))
+
+
+def arguments(checkpoint: Path, out: Path, *more: str) -> list[str]:
+    return [*more, "--checkpoint", str(checkpoint), "--output-dir", str(out), "--device", "cpu", *LENIENT]
+
+
+def test_a_run_from_start_to_end(checkpoint: Path, tmp_path: Path, capsys):
+    write_video(tmp_path / "in" / "a.mp4", count=3)
+    (tmp_path / "in" / "bad.mp4").write_text("no video")
+    call = arguments(checkpoint, tmp_path / "out", str(tmp_path / "in"))
+    assert main([*call, "--prompt", "red square", "--prompt", "cat"]) == 0
+    said = capsys.readouterr()
+    assert "2 videos, phrases 'red square', 'cat'" in said.out
+    assert "1 processed (3 frames), 0 skipped (finished earlier), 1 failed" in said.out
+    assert "bad.mp4' cannot be read" in said.out
+    assert re.search(r"a: 100%.*3/3 .*frame/s|s/frame", said.err), "progress with the time left"
+    out = tmp_path / "out" / "a"
+    assert {path.name for path in out.iterdir()} == {
+        *("overlay.mp4", "masks", "masklets.json", "objects.csv", "frames.jsonl", "video.json")
+    }
+    found = {record["noun_phrase"] for record in json.loads((out / "masklets.json").read_text())}
+    assert found == {"red square", "cat"}
+
+    assert main([*call, "--prompt", "red square", "--prompt", "cat", "--strict"]) == 1
+    assert "0 processed (0 frames), 1 skipped (finished earlier), 1 failed" in capsys.readouterr().out
+    with pytest.raises(DataError, match="holds the results of other settings .phrases: .*--overwrite"):
+        main(call)
+    assert main([*call, "--overwrite", "--quiet", "--write", "csv,masklets", "--no-csv"]) == 0
+    capsys.readouterr()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["phrases"] == ["red square"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["nowhere.mp4"], "nowhere.mp4: there is no such file or folder"),
+        (["{frames}", "--prompt", " "], "--prompt is empty"),
+        (["{frames}", "--new-object-score", "1.5"], "--new-object-score 1.5: scores lie between 0 and 1"),
+        (["{frames}", "--max-objects", "0"], "--max-objects 0: give a positive number"),
+        (["{frames}", "--device", "cpus"], "--device: device 'cpus' cannot be used here"),
+    ],
+)
+def test_what_cannot_be_used_is_named(checkpoint: Path, tmp_path: Path, more: list[str], message: str):
+    frames = write_frames(tmp_path / "frames", 1)
+    given = [part.format(frames=frames) for part in more]
+    call = ["--checkpoint", str(checkpoint), "--output-dir", str(tmp_path / "out"), *given]
+    with pytest.raises((ConfigError, DataError), match=message):
+        main(call)
+
+
+def test_weights_and_folders_that_cannot_be_used(checkpoint: Path, tmp_path: Path):
+    frames = str(write_frames(tmp_path / "frames", 1))
+    with pytest.raises(CheckpointError, match="nowhere.pt"):
+        main([frames, "--checkpoint", "nowhere.pt", "--output-dir", str(tmp_path / "out")])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="is a file; a folder is needed"):
+        main(arguments(checkpoint, tmp_path / "file", frames))
+    with pytest.raises(DataError, match="cannot be written"):
+        main(arguments(checkpoint, tmp_path / "file" / "below", frames))
+    assert main(arguments(checkpoint, tmp_path / "all_bad", str(_bad(tmp_path)))) == 2
+
+
+def _bad(folder: Path) -> Path:
+    path = folder / "bad.mp4"
+    path.write_bytes(b"no video")
+    return path
+
+
+@pytest.mark.parametrize(("text", "rate"), [("25", 25), ("30000/1001", 30000 / 1001), ("29.97", 29.97)])
+def test_frame_rates(text: str, rate: float):
+    assert float(parse_arguments(["x", "--output", "o", "--fps", text]).fps) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("more", [["--fps", "0"], ["--fps", "1/0"], ["--write", "video"]])
+def test_arguments_that_are_no_good_end_with_code_2(more: list[str], capsys):
+    with pytest.raises(SystemExit) as end:
+        parse_arguments(["x", "--output-dir", "o", *more])
+    assert end.value.code == 2
+    assert re.search("no frame rate|is unknown; choose from overlay,masks,masklets,csv", capsys.readouterr().err)
+
+
+def test_after_kill_nine_the_same_command_gives_the_files_of_a_straight_run(
+    checkpoint: Path, tmp_path: Path, repository: Path
+):
+    frames = write_frames(tmp_path / "frames", 8)
+    straight, out = tmp_path / "straight" / "frames", tmp_path / "out" / "frames"
+    main(arguments(checkpoint, straight.parent, str(frames), "--quiet"))
+    call = [sys.executable, "-m", "sam3", "track", *arguments(checkpoint, out.parent, str(frames), "--quiet")]
+    with subprocess.Popen(call, cwd=repository, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if (out / "frames.jsonl").exists() and (out / "frames.jsonl").read_bytes().count(b"\n") > 2:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.01)
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "video.json").exists()
+    assert main(arguments(checkpoint, out.parent, str(frames), "--quiet")) == 0
+    for name in ("masklets.json", "objects.csv", "frames.jsonl", "masks/index.json"):
+        assert (out / name).read_bytes() == (straight / name).read_bytes()
+    assert not list(out.glob(".partial*"))
