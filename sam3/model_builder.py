@@ -196,10 +196,15 @@ def _adapted(base: "Checkpoint | None", adapter: str | Path) -> "Checkpoint":
 
 def _load(model: Sam3Image | Sam3Video, checkpoint: "Checkpoint") -> None:
     from sam3.io.checkpoint import load_into
+    from sam3.io.checkpoint_layouts import CLICK_MODEL
 
+    clicks = getattr(model, "inst_interactive_predictor", None)
+    if clicks is not None and checkpoint.layout == "sam3.1":
+        initialize_tracker(clicks.model)  # clicks on single images remember nothing: the file lacks the memory
     report = load_into(model, checkpoint)
-    for name in report.unset:  # tensors that the file's layout never holds; every owner is a Linear or a convolution
-        model.get_submodule(name.rpartition(".")[0]).reset_parameters()
+    for name in report.unset:  # tensors that the file's layout never holds
+        if not name.startswith(CLICK_MODEL):  # every other owner is a Linear or a convolution
+            model.get_submodule(name.rpartition(".")[0]).reset_parameters()
     model.card = checkpoint.card
 
 

@@ -23,6 +23,10 @@ _ROTARY_TABLE = ".attn.freqs_cis"
 
 # SAM 3.1 lacks the coarsest level of both necks, which nobody reads.
 _ABSENT_31 = r"backbone\.vision_backbone\.(sam2_)?convs\.3\..*"
+# Its click model is the prompt encoder and the mask decoder; the memory belongs to a tracker of another shape.
+_MEMORY_31 = (
+    re.escape(CLICK_MODEL) + r"(?!(sam_prompt_encoder|sam_mask_decoder|mask_downsample|obj_ptr_proj)\.|no_mem_embed$).*"
+)
 _RENAMED_31 = (
     (r"interactive_sam_prompt_encoder\.", "sam_prompt_encoder."),
     (r"interactive_sam_mask_decoder\.", "sam_mask_decoder."),
@@ -96,7 +100,7 @@ def _from_image_model(tensors: dict[str, Tensor]) -> NamedWeights:
 
 
 def _from_sam31(tensors: dict[str, Tensor]) -> NamedWeights:
-    named = NamedWeights("sam3.1", may_be_missing=(_ABSENT_31,))
+    named = NamedWeights("sam3.1", may_be_missing=(_ABSENT_31, _MEMORY_31))
     for name, tensor in tensors.items():
         if name.startswith(_TRACKER_31):
             ours = _tracker_name_31(name.removeprefix(_TRACKER_31))
