@@ -88,8 +88,10 @@ class Sam3VideoPredictor:
 
     def _add_prompt(self, request: Request) -> Response:
         video, frame = self._video(request), int(_field(request, "frame_index"))
-        if not 0 <= frame < len(video.source):
-            raise SessionError(f"frame_index {frame} is outside the video of {len(video.source)} frames")
+        if not video.source.has(frame):
+            count = video.source.num_frames
+            length = "that is open" if count is None else f"of {count} frames"
+            raise SessionError(f"frame_index {frame} is outside the video {length}")
         text, points = request.get("text"), request.get("points")
         boxes, labels = request.get("bounding_boxes"), request.get("bounding_box_labels")
         if points is not None:

@@ -108,13 +108,13 @@ class TrackerSession:
             UserError: a new object after the session began to track.
         """
         given = self._click_prompt(points, labels, box, keep_old)
+        features = self.features(frame)  # fails before anything changes
         index = self._index_of(obj_id)
         old = self.prompts[index].get(frame)
         if keep_old and old is not None and not old.is_mask:
             given = Prompt(torch.cat([old.points, given.points], 1), torch.cat([old.labels, given.labels], 1))
         given = self._limited(given)
         self.prompts[index][frame] = given
-        features = self.features(frame)
         previous = self._latest_masks(index, frame)
         out = self.tracker.segment(
             self.tracker.without_memory(features),

@@ -15,7 +15,7 @@ from sam3.model.video.lock_step import in_lock_step
 from sam3.model.video.perception import Perception, Question
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.settings import VideoSettings
-from sam3.model.video.video_model import Detections, VideoModel
+from sam3.model.video.video_model import Detections, HasFrame, VideoModel
 from sam3.model.video.video_session import VideoSession
 from sam3.model.video.video_state import ObjectIds, VideoState
 from sam3.ops.boxes import box_xywh_to_xyxy, box_xyxy_to_cxcywh
@@ -135,11 +135,16 @@ class OpenVideo:
         """The rest of the propagation that is under way."""
         passes = [concept.session.state.under_way for concept in self.concepts if concept.session.is_under_way]
         if passes:
-            self.perception.expect(passes[0].frames())
+            self.perception.expect(passes[0].frames(self._has_frame))
         for frame, answers in in_lock_step(lambda: self.concepts):
             yield self._shown(frame, answers)
 
     # --- parts ---
+
+    @property
+    def _has_frame(self) -> HasFrame | None:
+        """Asked where a video of unknown length ends."""
+        return self.source.has if self.source.num_frames is None else None
 
     def _prompt(self, frame: int, new: list[Concept], *, kept: list[Concept], ids: ObjectIds) -> ShownFrame:
         """Answer new concepts; nothing has changed if that fails."""
@@ -171,7 +176,8 @@ class OpenVideo:
             "model": VideoModel(self.model.tracker, settings),
             "detect": lambda frame: self._detect(frame, question),
             "features": self.perception.tracker_features,
-            "state": VideoState(self.source.size, len(self.source), ids),
+            "state": VideoState(self.source.size, self.source.num_frames, ids),
+            "has_frame": self._has_frame,
         }
 
     def _detect(self, frame: int, question: Question | None) -> Detections:
