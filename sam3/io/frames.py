@@ -1,5 +1,4 @@
-"""Frames of a video, one at a time: a folder of pictures, one picture, a list of them, a file that PyAV reads, or a
-stream of unknown length (:mod:`sam3.io.frame_stream`).
+"""Frames of a video, one at a time: a folder of pictures, one picture, a list of them, or a file that PyAV reads.
 
 Nothing is decoded before it is asked for, and little is kept. Frames are upright RGB pictures of one size.
 Source: spec/tracker_video.md 8; EXIF orientation is applied and sizes are checked (its 11, 25).
@@ -7,17 +6,15 @@ Source: spec/tracker_video.md 8; EXIF orientation is applied and sizes are check
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 from PIL import Image
 
 from sam3.errors import DataError
-from sam3.io.frame_stream import FrameStream, is_live, live_pictures
-from sam3.io.images import IMAGE_SUFFIXES, ImageLike, image_size, open_image, require_size, to_rgb_image
+from sam3.io.images import IMAGE_SUFFIXES, image_size, open_image, to_rgb_image
 
 _log = logging.getLogger(__name__)
 
@@ -31,46 +28,21 @@ class FrameSource(Protocol):
 
     size: tuple[int, int]  # (height, width), pixels
 
-    @property
-    def num_frames(self) -> int | None: ...  # None = unknown
-
-    def has(self, index: int) -> bool: ...  # whether there is a frame of this number
+    def __len__(self) -> int: ...
 
     def frame(self, index: int) -> Image.Image: ...
 
-    def close(self) -> None: ...
 
-
-VideoInput = str | Path | Iterable[ImageLike] | FrameSource
-
-
-def open_frames(source: VideoInput, *, keep: int = KEPT_FRAMES, first: int = 0) -> FrameSource:
-    """The frames of a folder of pictures, a picture, a list of pictures, a video file, or a stream of unknown length:
-    an iterator of pictures, a device or an address (:func:`~sam3.io.frame_stream.live_pictures`). A source is left
-    as it is.
-
-    Args:
-        source: pictures may be PIL images or (H, W, 3) uint8 arrays.
-        keep: decoded frames of a video file or stream that are kept for a second look.
-        first: number of the first picture of an iterator or device, where an earlier run has seen those before.
+def open_frames(source: str | Path | Sequence[Image.Image] | FrameSource) -> FrameSource:
+    """The frames of a folder of pictures, a picture, a list of PIL images or a video file; a source is left as it is.
 
     Raises:
         DataError: no such source, nothing in it, or nothing that can be read; the message names it.
     """
     if isinstance(source, FrameSource):
         return source
-    if isinstance(source, str | Path):
-        return _opened(source, keep, first)
-    if isinstance(source, Sequence | np.ndarray):
+    if not isinstance(source, str | Path):
         return PictureList(source)
-    if isinstance(source, Iterable):
-        return FrameStream(source, keep=keep, first=first)
-    raise DataError(f"a video must be a path, an address, or pictures one after the other; got {type(source).__name__}")
-
-
-def _opened(source: str | Path, keep: int, first: int) -> FrameSource:
-    if is_live(source):
-        return FrameStream(live_pictures(source), name=f"'{source}'", keep=keep, first=first)
     path = Path(source)
     if path.is_dir():
         return PictureFiles(sorted_pictures(path))
@@ -80,7 +52,7 @@ def _opened(source: str | Path, keep: int, first: int) -> FrameSource:
         )
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return PictureFiles([path])
-    return VideoFile(path, keep=keep)
+    return VideoFile(path)
 
 
 def sorted_pictures(folder: Path) -> list[Path]:
@@ -98,28 +70,10 @@ def sorted_pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-class KnownFrames:
-    """Frames whose number is known."""
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def num_frames(self) -> int:
-        return len(self)
-
-    def has(self, index: int) -> bool:
-        """Whether there is a frame ``index``."""
-        return 0 <= index < len(self)
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-class PictureList(KnownFrames):
+class PictureList:
     """Pictures in memory."""
 
-    def __init__(self, pictures: Sequence[ImageLike]) -> None:
+    def __init__(self, pictures: Sequence[Image.Image]) -> None:
         if not len(pictures):
             raise DataError("a video needs at least one frame; the list of pictures is empty")
         self._pictures = list(pictures)
@@ -133,7 +87,7 @@ class PictureList(KnownFrames):
         return _checked(to_rgb_image(self._pictures[_in_range(index, len(self))]), self.size, f"frame {index}")
 
 
-class PictureFiles(KnownFrames):
+class PictureFiles:
     """One file a frame."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -149,13 +103,11 @@ class PictureFiles(KnownFrames):
         return _checked(open_image(path), self.size, f"frame {index} ('{path}')")
 
 
-class VideoFile(KnownFrames):
+class VideoFile:
     """A video file, decoded forward from the nearest key frame."""
 
-    def __init__(self, path: Path, *, keep: int = KEPT_FRAMES) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.keep = keep
-        self.size: tuple[int, int] | None = None
         self._kept: OrderedDict[int, Image.Image] = OrderedDict()
         self._container = None
         self._next = 0  # number of the frame that the decoder gives next
@@ -183,20 +135,19 @@ class VideoFile(KnownFrames):
         _in_range(index, len(self))
         if index not in self._kept:
             self._decode_to(index)
-        picture = self._kept[index]
-        return _checked(picture, self.size or image_size(picture), f"frame {index} of '{self.path}'")
+        return _checked(self._kept[index], getattr(self, "size", None), f"frame {index} of '{self.path}'")
 
     def _decode_to(self, index: int) -> None:
         import av
 
-        if self._container is None or not self._next <= index < self._next + self.keep:
+        if self._container is None or not self._next <= index < self._next + KEPT_FRAMES:
             self._seek(index)
         try:
             for decoded in self._frames:
                 number = self._number_of(decoded.pts)
                 self._next = number + 1
                 self._kept[number] = decoded.to_image()
-                while len(self._kept) > self.keep:
+                while len(self._kept) > KEPT_FRAMES:
                     self._kept.popitem(last=False)
                 if number >= index:
                     break
@@ -235,6 +186,11 @@ def _in_range(index: int, count: int) -> int:
     return index
 
 
-def _checked(picture: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
-    require_size(picture, size, name)
+def _checked(picture: Image.Image, size: tuple[int, int] | None, name: str) -> Image.Image:
+    found = image_size(picture)
+    if size is not None and found != size:
+        raise DataError(
+            f"{name} has {found[0]} x {found[1]} pixels (height x width), the first frame {size[0]} x {size[1]}; "
+            "all frames of a video must have one size"
+        )
     return picture

@@ -1,11 +1,11 @@
 """Videos for applications: sessions, prompts and propagation behind plain requests (spec/tracker_video.md 7).
 
-Memory is not bounded yet: masks of every frame stay in a session until it is closed.
+docs/video.md shows the requests and their fields; a field that a request does not know is named in the log.
 """
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,56 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sam3.errors import MissingFieldError, SessionError
+from sam3.errors import SessionError
 from sam3.io.frames import open_frames
 from sam3.model.video.open_video import OpenVideo, ShownFrame
+from sam3.model.video.prompts import (
+    Request,
+    read_clicks,
+    read_example,
+    read_flag,
+    read_number,
+    read_phrase,
+    read_threshold,
+    require,
+)
+from sam3.model.video.registry import Sessions
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.settings import VideoSettings
 
 _log = logging.getLogger(__name__)
 
-Request = Mapping[str, Any]
 Response = dict[str, Any]
 
 _DIRECTIONS = {"both": (False, True), "forward": (False,), "backward": (True,)}
+_FIELDS = {
+    "start_session": {"resource_path", "offload_video_to_cpu", "offload_state_to_cpu"},
+    "add_prompt": {
+        "frame_index",
+        "text",
+        "keep_others",
+        "bounding_boxes",
+        "bounding_box_labels",
+        "points",
+        "point_labels",
+        "obj_id",
+        "rel_coordinates",
+        "clear_old_points",
+        "clear_old_boxes",
+        "output_prob_thresh",
+    },
+    "remove_phrase": {"text"},
+    "remove_object": {"obj_id", "is_user_action"},
+    "cancel_propagation": set(),
+    "reset_session": set(),
+    "close_session": set(),
+    "propagate_in_video": {
+        "propagation_direction",
+        "start_frame_index",
+        "max_frame_num_to_track",
+        "output_prob_thresh",
+    },
+}  # beside type and session_id
 
 
 class Sam3VideoPredictor:
@@ -33,19 +71,22 @@ class Sam3VideoPredictor:
     Args:
         model: the networks, in evaluation mode.
         settings: every threshold of the video model.
+        session_expiry_s: seconds without a request after which a session is closed; None = never.
     """
 
-    def __init__(self, model: Sam3Video, settings: VideoSettings | None = None) -> None:
+    def __init__(
+        self, model: Sam3Video, settings: VideoSettings | None = None, *, session_expiry_s: float | None = None
+    ) -> None:
         self.model = model
         self.settings = settings or VideoSettings()
-        self._sessions: dict[str, OpenVideo] = {}
+        self.sessions = Sessions(session_expiry_s)
         self._is_shut_down = False
 
     # --- requests ---
 
     @torch.inference_mode()
     def handle_request(self, request: Request) -> Response:
-        """Serve ``start_session``, ``add_prompt``, ``remove_object``, ``reset_session`` or ``close_session``.
+        """Serve one request; docs/video.md lists the types and their fields.
 
         Raises:
             SessionError: an unknown type or session.
@@ -55,57 +96,77 @@ class Sam3VideoPredictor:
         handlers = {
             "start_session": self._start,
             "add_prompt": self._add_prompt,
+            "remove_phrase": self._remove_phrase,
             "remove_object": self._remove_object,
+            "cancel_propagation": self._cancel,
             "reset_session": self._reset,
             "close_session": self._close,
         }
         return self._handler(request, handlers)(request)
 
     def handle_stream_request(self, request: Request) -> Iterator[Response]:
-        """Serve ``propagate_in_video``: one response a frame."""
+        """Serve ``propagate_in_video``: one response a frame. Other requests may come between them."""
         yield from self._handler(request, {"propagate_in_video": self._propagate})(request)
 
     def shutdown(self) -> None:
-        """Close all sessions; every later request is refused."""
-        self._sessions.clear()
+        """Close all sessions and free what they held; every later request is refused."""
+        self.sessions.close_all()
         self._is_shut_down = True
+        if self.model.detector.device.type == "cuda":
+            torch.cuda.empty_cache()
 
-    def _handler(self, request: Request, handlers: Mapping[str, Any]) -> Any:
+    def _handler(self, request: Request, handlers: Mapping[str, Callable[[Request], Any]]) -> Callable[[Request], Any]:
         if self._is_shut_down:
             raise SessionError("this predictor was shut down; build another one")
         kind = request.get("type")
         if kind not in handlers:
             raise SessionError(f"invalid request type {kind!r}; expected one of {', '.join(handlers)}")
+        if unknown := sorted(set(request) - _FIELDS[kind] - {"type", "session_id"}):
+            _log.warning("%s: unknown fields are ignored: %s", kind, ", ".join(unknown))
         return handlers[kind]
 
     def _start(self, request: Request) -> Response:
-        source = open_frames(_field(request, "resource_path"))
+        """The two ``offload`` fields ask for what is so anyway, see docs/video.md."""
+        for name in ("offload_video_to_cpu", "offload_state_to_cpu"):
+            read_flag(request, name, default=False)
         session_id = request.get("session_id") or str(uuid.uuid4())
-        if session_id in self._sessions:
-            raise SessionError(f"there is a session {session_id!r} already; close it first")
-        self._sessions[session_id] = OpenVideo(self.model, source, self.settings)
+        self.sessions.require_free(session_id)
+        source = open_frames(require(request, "resource_path"))
+        self.sessions.add(session_id, OpenVideo(self.model, source, self.settings))
         return {"session_id": session_id}
 
     def _add_prompt(self, request: Request) -> Response:
-        video, frame = self._video(request), int(_field(request, "frame_index"))
-        if not video.source.has(frame):
-            count = video.source.num_frames
-            length = "that is open" if count is None else f"of {count} frames"
-            raise SessionError(f"frame_index {frame} is outside the video {length}")
-        text, points = request.get("text"), request.get("points")
-        boxes, labels = request.get("bounding_boxes"), request.get("bounding_box_labels")
-        if points is not None:
-            if text is not None or boxes is not None:
-                raise SessionError("points belong to one object and exclude text and bounding_boxes")
-            shown = video.click(frame, _field(request, "obj_id"), points, _field(request, "point_labels"))
-        elif text is not None or boxes is not None:
-            shown = video.look_for(frame, text, boxes, labels)
+        video = self._video(request)
+        require(request, "frame_index")
+        frame = video.require_frame("frame_index", read_number(request, "frame_index"))
+        threshold = read_threshold(request, "output_prob_thresh")
+        if request.get("text") is not None and (request.get("points") is not None or request.get("obj_id") is not None):
+            raise SessionError("points and obj_id belong to one object and exclude text: make two requests")
+        if request.get("points") is not None or request.get("obj_id") is not None:
+            shown = video.click(frame, read_clicks(request, video.source.size))
         else:
+            shown = self._look_for(video, frame, request)
+        return _response(shown, threshold)
+
+    def _look_for(self, video: OpenVideo, frame: int, request: Request) -> ShownFrame:
+        text, example = request.get("text"), read_example(request, video.source.size)
+        if text is None and example is None:
             raise SessionError("add_prompt needs text, bounding_boxes with their labels, or points with obj_id")
-        return {"frame_index": frame, "outputs": _outputs(shown)}
+        phrase = None if text is None else read_phrase(text)
+        return video.look_for(frame, phrase, example, beside=read_flag(request, "keep_others", default=False))
+
+    def _remove_phrase(self, request: Request) -> Response:
+        self._video(request).remove_phrase(read_phrase(require(request, "text")))
+        return {"is_success": True}
 
     def _remove_object(self, request: Request) -> Response:
-        self._video(request).remove_object(int(_field(request, "obj_id")))
+        video, is_user_action = self._video(request), read_flag(request, "is_user_action", default=True)
+        require(request, "obj_id")
+        video.remove_object(read_number(request, "obj_id"), is_user_action=is_user_action)
+        return {"is_success": True}
+
+    def _cancel(self, request: Request) -> Response:
+        self._video(request).cancel()
         return {"is_success": True}
 
     def _reset(self, request: Request) -> Response:
@@ -113,7 +174,7 @@ class Sam3VideoPredictor:
         return {"is_success": True}
 
     def _close(self, request: Request) -> Response:
-        if self._sessions.pop(_field(request, "session_id"), None) is None:
+        if not self.sessions.close(require(request, "session_id")):
             _log.warning("close_session: there is no session %r", request["session_id"])
         return {"is_success": True}
 
@@ -122,18 +183,14 @@ class Sam3VideoPredictor:
         direction = request.get("propagation_direction", "both")
         if direction not in _DIRECTIONS:
             raise SessionError(f"propagation_direction is {direction!r}; expected one of {', '.join(_DIRECTIONS)}")
-        for is_reverse in _DIRECTIONS[direction]:
-            frames = video.propagate(
-                request.get("start_frame_index"), limit=request.get("max_frame_num_to_track"), is_reverse=is_reverse
-            )
-            for shown in _without_gradients(frames):
-                yield {"frame_index": shown.index, "outputs": _outputs(shown)}
+        start = video.require_frame("start_frame_index", read_number(request, "start_frame_index"))
+        limit, threshold = read_number(request, "max_frame_num_to_track"), read_threshold(request, "output_prob_thresh")
+        for shown in _without_gradients(video.propagate(start, limit=limit, directions=_DIRECTIONS[direction])):
+            self.sessions.touch(request["session_id"])
+            yield _response(shown, threshold)
 
-    def _video(self, request: Request) -> "OpenVideo":
-        session_id = _field(request, "session_id")
-        if session_id not in self._sessions:
-            raise SessionError(f"Cannot find session {session_id!r}; it was never started, or was closed")
-        return self._sessions[session_id]
+    def _video(self, request: Request) -> OpenVideo:
+        return self.sessions.get(require(request, "session_id"))
 
     # --- plain Python ---
 
@@ -151,22 +208,28 @@ class Sam3VideoPredictor:
             source: folder of pictures, picture, video file, or list of PIL images.
             prompts: one phrase or several; phrases do not influence each other.
             prompt: the same, under its former name.
+
+        Raises:
+            SessionError: no phrase, an empty one, or ``start`` outside the video.
         """
         given = prompts if prompts is not None else prompt
         phrases = [given] if isinstance(given, str) else list(given or ())
         if not phrases:
             raise SessionError("track needs at least one phrase in prompts")
         video = OpenVideo(self.model, open_frames(source), self.settings)
-        with torch.inference_mode():
-            video.look_for_each(start, phrases)
-        for shown in _without_gradients(video.propagate(start)):
-            yield TrackedVideoFrame(
-                index=shown.index,
-                ids=shown.objects.obj_ids,
-                labels=shown.labels,
-                scores=shown.objects.scores.numpy(),
-                masks=shown.objects.masks.numpy(),
-            )
+        try:
+            with torch.inference_mode():
+                video.look_for_each(video.require_frame("start", start), [read_phrase(phrase) for phrase in phrases])
+            for shown in _without_gradients(video.propagate(start)):
+                yield TrackedVideoFrame(
+                    index=shown.index,
+                    ids=shown.objects.obj_ids,
+                    labels=shown.labels,
+                    scores=shown.objects.scores.numpy(),
+                    masks=shown.objects.masks.numpy(),
+                )
+        finally:
+            video.close()
 
 
 @dataclass(frozen=True)
@@ -180,22 +243,20 @@ class TrackedVideoFrame:
     masks: np.ndarray  # (N, H, W) bool
 
 
-def _field(request: Request, name: str) -> Any:
-    if request.get(name) is None:
-        raise MissingFieldError(f"the request {request.get('type')!r} needs the field {name!r}")
-    return request[name]
-
-
-def _outputs(shown: ShownFrame) -> Response:
+def _response(shown: ShownFrame, threshold: float | None) -> Response:
+    """What a frame shows, without objects whose score is below ``threshold``."""
     objects = shown.objects
-    return {
-        "out_obj_ids": np.array(objects.obj_ids, dtype=np.int64),
-        "out_labels": list(shown.labels),
-        "out_probs": objects.scores.cpu().numpy(),
-        "out_boxes_xywh": objects.boxes_xywh.cpu().numpy(),
-        "out_binary_masks": objects.masks.cpu().numpy(),
-        "frame_stats": {"num_obj_tracked": len(objects.obj_ids), "num_obj_dropped": 0},
+    ids, scores = np.array(objects.obj_ids, dtype=np.int64), objects.scores.cpu().numpy()
+    kept = np.ones(len(ids), dtype=bool) if threshold is None else scores >= threshold
+    outputs = {
+        "out_obj_ids": ids[kept],
+        "out_labels": [label for label, yes in zip(shown.labels, kept.tolist(), strict=True) if yes],
+        "out_probs": scores[kept],
+        "out_boxes_xywh": objects.boxes_xywh.cpu().numpy()[kept],
+        "out_binary_masks": objects.masks.cpu().numpy()[kept],
+        "frame_stats": {"num_obj_tracked": len(ids), "num_obj_dropped": objects.num_dropped},
     }
+    return {"frame_index": shown.index, "outputs": outputs}
 
 
 def _without_gradients(frames: Iterator[Any]) -> Iterator[Any]:

@@ -104,7 +104,7 @@ def test_sessions_do_not_see_each_other(predictor: Sam3VideoPredictor):
         ({"frame_index": 9, "text": "x"}, "frame_index 9 is outside the video of 4 frames"),
         ({"frame_index": 0}, "add_prompt needs text, bounding_boxes"),
         ({"frame_index": 0, "text": " "}, "text must be a phrase"),
-        ({"frame_index": 0, "text": "x", "points": [[0, 0]]}, "exclude text and bounding_boxes"),
+        ({"frame_index": 0, "text": "x", "points": [[0, 0]]}, "exclude text: make two requests"),
         ({"frame_index": 0, "points": [[2, 0]], "point_labels": [1], "obj_id": 1}, "relative to the picture"),
         (
             {"frame_index": 0, "points": [[0.5, 0.5]], "point_labels": [1, 0], "obj_id": 1},

@@ -96,8 +96,8 @@ def _do(session: TrackerSession, step: dict[str, Any], mask: Tensor | None) -> I
         points, labels, box = (
             None if arguments.get(key) is None else torch.tensor(arguments[key]) for key in ("points", "labels", "box")
         )
-        keep_old = not arguments.get("clear_old_points", True)
-        answer = session.add_points(frame, obj_id, points, labels, box=box, keep_old=keep_old)
+        keep_points = not arguments.get("clear_old_points", True)
+        answer = session.add_points(frame, obj_id, points, labels, box=box, keep_points=keep_points)
         yield "low_res_logits", answer.masks
         yield "obj_ptr", answer.pointers
         yield "object_score_logits", answer.object_score_logits

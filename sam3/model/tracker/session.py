@@ -92,28 +92,27 @@ class TrackerSession:
         labels: Tensor | None = None,
         *,
         box: Tensor | None = None,
-        keep_old: bool = False,
+        keep_points: bool = False,
+        keep_box: bool = False,
     ) -> Answer:
-        """Clicks or a box on one object.
+        """Clicks or a box on one object; nothing has changed if that fails.
 
         Args:
             points: (K, 2) xy, relative to the picture.
             labels: (K,) 1 = on the object, 0 = off it.
             box: (4,) xyxy, relative to the picture.
-            keep_old: the clicks of this frame come after those that were made before.
+            keep_points: the clicks of this frame come after those that were made before.
+            keep_box: without another box, that of before counts.
 
         Raises:
-            DataError: nothing was given, points without labels, a box together with ``keep_old``, or coordinates
-                outside the picture.
+            DataError: nothing was given, points without labels, or one place on and off the object.
             UserError: a new object after the session began to track.
         """
-        given = self._click_prompt(points, labels, box, keep_old)
-        features = self.features(frame)  # fails before anything changes
-        index = self._index_of(obj_id)
-        old = self.prompts[index].get(frame)
-        if keep_old and old is not None and not old.is_mask:
-            given = Prompt(torch.cat([old.points, given.points], 1), torch.cat([old.labels, given.labels], 1))
+        old = self.prompts[self.obj_ids.index(obj_id)].get(frame) if obj_id in self.obj_ids else None
+        given = self._with_earlier(self._click_prompt(points, labels, box), old, keep_points, keep_box and box is None)
         given = self._limited(given)
+        features = self.features(frame)
+        index = self._index_of(obj_id)
         self.prompts[index][frame] = given
         previous = self._latest_masks(index, frame)
         out = self.tracker.segment(
@@ -289,13 +288,23 @@ class TrackerSession:
             self.pending.append({})
         return self.obj_ids.index(obj_id)
 
-    def _click_prompt(self, points: Tensor | None, labels: Tensor | None, box: Tensor | None, keep_old: bool) -> Prompt:
+    def _with_earlier(self, new: Prompt, old: Prompt | None, keep_points: bool, keep_box: bool) -> Prompt:
+        """What is said now, after the part of what was said before that still counts: a box first, then clicks."""
+        if old is not None and not old.is_mask:
+            is_box = old.labels[0] >= TOP_LEFT
+            kept = (is_box & keep_box) | (~is_box & keep_points)
+            new_box = new.labels[0] >= TOP_LEFT
+            places = [new.points[:, new_box], old.points[:, kept], new.points[:, ~new_box]]
+            names = [new.labels[:, new_box], old.labels[:, kept], new.labels[:, ~new_box]]
+            new = Prompt(torch.cat(places, 1), torch.cat(names, 1))
+        _require_agreement(new, self.tracker.config.image_size)
+        return new
+
+    def _click_prompt(self, points: Tensor | None, labels: Tensor | None, box: Tensor | None) -> Prompt:
         if (points is None) != (labels is None):
             raise DataError("points and labels belong together: give both or neither")
         if points is None and box is None:
             raise DataError("a prompt needs points with labels, or a box")
-        if box is not None and keep_old:
-            raise DataError("a box begins anew: it cannot be added to earlier clicks")
         parts, names = [], []
         if box is not None:
             parts.append(torch.as_tensor(box, dtype=torch.float32).reshape(2, 2))
@@ -387,6 +396,15 @@ class TrackerSession:
         if tuple(mask.shape[-2:]) == tuple(size):
             return mask
         return F.interpolate(mask, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _require_agreement(prompt: Prompt, image_size: int) -> None:
+    """No place is on and off the object."""
+    said: dict[tuple[float, ...], int] = {}
+    for place, label in zip(prompt.points[0].tolist(), prompt.labels[0].tolist(), strict=True):
+        if label < TOP_LEFT and said.setdefault(tuple(place), label) != label:
+            x, y = (value / image_size for value in place)
+            raise DataError(f"contradictory clicks: the point ({x:.4g}, {y:.4g}) is labelled 1 and 0; keep one of them")
 
 
 def _rows(entry: FrameMemory, rows: list[int]) -> FrameMemory:

@@ -65,6 +65,7 @@ def joined(parts: Sequence[FrameObjects]) -> tuple[FrameObjects, list[int]]:
         torch.cat([one.scores for one in parts])[rows],
         torch.cat([one.boxes_xywh for one in parts])[rows],
         torch.cat([one.masks for one in parts])[rows],
+        sum(one.num_dropped for one in parts),
     )
     return together, [part for _, part, _ in order]
 

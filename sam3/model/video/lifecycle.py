@@ -29,6 +29,7 @@ class HotStart:
         empty: Iterable[int],
         settings: VideoSettings,
         is_reverse: bool = False,
+        exempt: Collection[int] = (),
     ) -> tuple[set[int], set[int]]:
         """Count one frame.
 
@@ -37,6 +38,7 @@ class HotStart:
             matches: detection -> ids it overlaps.
             unmatched: ids that are there but overlap no detection enough.
             empty: ids without a pixel.
+            exempt: ids that a person vouches for.
 
         Returns:
             Ids to remove for good from now on, and ids to hide on this frame.
@@ -58,6 +60,7 @@ class HotStart:
             for (_, younger), frames in self.shared.items()
             if younger not in self.removed and is_young(younger) and len(frames) >= settings.hotstart_duplicate
         }
+        removed, hidden = removed - set(exempt), hidden - set(exempt)
         self.removed |= removed
         return removed, hidden
 

@@ -20,13 +20,14 @@ def in_lock_step(concepts: Callable[[], Sequence[Concept]]) -> Iterator[tuple[in
         concepts: those of the video now; asked again for each frame, so that concepts may come and go.
     """
     while running := [concept for concept in concepts() if concept.session.is_under_way]:
-        for concept in _furthest_behind(running):
-            concept.session.advance()
-        while (frame := _answered(running)) is not None:
-            answers = [(concept, concept.session.take(frame)) for concept in running if frame in _pass(concept).ready]
-            if known := [(concept, shown) for concept, shown in answers if shown is not None]:
-                yield frame, known
-            running = [concept for concept in running if concept in concepts()]
+        frame = _answered(running)
+        if frame is None:
+            for concept in _furthest_behind(running):
+                concept.session.advance()
+            continue
+        answers = [(concept, concept.session.take(frame)) for concept in running if frame in _pass(concept).ready]
+        if known := [(concept, shown) for concept, shown in answers if shown is not None]:
+            yield frame, known
 
 
 def _pass(concept: Concept) -> Pass:

@@ -65,6 +65,7 @@ class Pass:
         is_reverse: from late frames to early ones.
         delayed: frames that were worked off and wait until it is known what was a mistake.
         ready: frames whose turn it is to be handed out.
+        in_any_direction: a frame that was worked off in whatever direction is not worked off again.
     """
 
     action: "Action"
@@ -74,6 +75,7 @@ class Pass:
     is_reverse: bool
     delayed: DelayBuffer[int] = field(default_factory=lambda: DelayBuffer(0))
     ready: deque[int] = field(default_factory=deque)
+    in_any_direction: bool = False
 
     @classmethod
     def over(
@@ -107,6 +109,14 @@ class Pass:
     def waiting(self) -> set[int]:
         """Frames that were worked off and not handed out."""
         return {*self.delayed, *self.ready}
+
+    def joined(self, delay: int) -> "Pass":
+        """The same for somebody who comes later: from the first frame on that was not handed out yet."""
+        left = [*self.waiting, *([] if self.next_frame is None else [self.next_frame])]
+        first = (max if self.is_reverse else min)(left, default=None)
+        return Pass(
+            Action(ActionKind.FULL), self.first_frame, first, self.last_frame, self.is_reverse, DelayBuffer(delay)
+        )
 
     def owes(self, frame: int) -> bool:
         """Whether a frame waits, or is still to be worked off."""

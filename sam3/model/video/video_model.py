@@ -182,6 +182,7 @@ class VideoModel:
                 empty=association.empty,
                 settings=settings,
                 is_reverse=is_reverse,
+                exempt=() if settings.as_reference else state.clicked,
             )
         return plan
 

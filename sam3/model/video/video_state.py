@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sam3.model.tracker.session import TrackerSession
+from sam3.model.video.coverage import Coverage
 from sam3.model.video.lifecycle import Confirmation, HotStart
 from sam3.model.video.results import Results
 from sam3.model.video.schedule import Action, Pass
@@ -50,6 +51,8 @@ class VideoState:
     results: Results = field(init=False)  # what was found on each frame
     history: list[Action] = field(default_factory=list)
     under_way: Pass | None = None  # the propagation that was begun last
+    covered: Coverage = field(default_factory=Coverage)  # frames on which everything was detected and tracked
+    clicked: dict[int, Coverage] = field(default_factory=dict)  # object -> frames on which it was tracked since
 
     def __post_init__(self) -> None:
         self.results = Results(self.video_size)

@@ -97,6 +97,34 @@ def test_too_many_clicks_keep_the_first_and_the_last(tracker: Tracker):
 
 
 @torch.no_grad()
+def test_earlier_clicks_and_boxes_count_on_when_asked(tracker: Tracker):
+    tracked = session(tracker)
+    box, click, other = torch.tensor([0.1, 0.1, 0.6, 0.7]), torch.tensor([[0.25, 0.5]]), torch.tensor([[0.75, 0.25]])
+    one = torch.tensor([1])
+
+    def said() -> list[tuple[list[float], int]]:
+        prompt, side = tracked.prompts[0][0], tracker.config.image_size
+        places = (prompt.points[0] / side).mul(100).round().div(100).tolist()
+        return list(zip(places, prompt.labels[0].tolist(), strict=True))
+
+    corners = [(pytest.approx([0.1, 0.1]), 2), (pytest.approx([0.6, 0.7]), 3)]
+    first, second = (pytest.approx([0.25, 0.5]), 1), (pytest.approx([0.75, 0.25]), 1)
+    tracked.add_points(0, 1, click, one, box=box)
+    assert said() == [*corners, first]
+    tracked.add_points(0, 1, other, one, keep_points=True, keep_box=True)
+    assert said() == [*corners, first, second]
+    tracked.add_points(0, 1, box=box, keep_points=True, keep_box=True)
+    assert said() == [*corners, first, second], "a new box replaces the old one"
+    with pytest.raises(DataError, match="contradictory clicks"):
+        tracked.add_points(0, 1, click, torch.tensor([0]), keep_points=True)
+    assert said() == [*corners, first, second]
+    tracked.add_points(0, 1, click, one, keep_box=True)
+    assert said() == [*corners, first]
+    tracked.add_points(0, 1, other, one)
+    assert said() == [second]
+
+
+@torch.no_grad()
 def test_wrong_prompts_are_named(tracker: Tracker):
     tracked = session(tracker)
     with pytest.raises(DataError, match="give both or neither"):
@@ -105,8 +133,9 @@ def test_wrong_prompts_are_named(tracker: Tracker):
         tracked.add_points(0, 1)
     with pytest.raises(DataError, match="3 points need as many labels, got 2"):
         tracked.add_points(0, 1, torch.rand(3, 2), torch.ones(2))
-    with pytest.raises(DataError, match="a box begins anew"):
-        tracked.add_points(0, 1, box=torch.rand(4), keep_old=True)
+    place = torch.tensor([[0.25, 0.5], [0.25, 0.5]])
+    with pytest.raises(DataError, match=r"contradictory clicks: the point \(0.25, 0.5\) is labelled 1 and 0"):
+        tracked.add_points(0, 1, place, torch.tensor([1, 0]))
     assert tracked.obj_ids == []
     with pytest.raises(UserError, match="nothing to track"):
         next(tracked.propagate())

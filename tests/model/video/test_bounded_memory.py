@@ -53,7 +53,7 @@ def make(tracker: Tracker, limits: MemoryLimits, frames: int | None, settings: V
     detect = Follower()
     has_frame = (lambda frame: frame < 28) if frames is None else None
     session = VideoSession(
-        VideoModel(tracker, settings, limits), detect, features, VideoState(SIZE, frames), has_frame=has_frame
+        VideoModel(tracker, settings, limits), detect, features, VideoState(SIZE, frames), has_frame, has_concept=True
     )
     detect.state = session.state
     return session

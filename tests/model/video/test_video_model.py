@@ -47,7 +47,7 @@ def run(tracker: Tracker, script: dict[int, Detections], frames: int, settings: 
 
     model = VideoModel(tracker, settings or replace(VideoSettings(), hotstart_delay=0, recondition_every=0))
     state = VideoState(SIZE, frames)
-    session = VideoSession(model, lambda frame: script.get(frame, detections()), features, state)
+    session = VideoSession(model, lambda frame: script.get(frame, detections()), features, state, has_concept=True)
     with torch.no_grad():
         shown = list(session.propagate(0))
     return model, state, shown
