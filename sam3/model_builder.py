@@ -1,7 +1,9 @@
 """The public build functions: configuration, network, weights, device."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,14 @@ from sam3.model.initialization import initialize_tracker, initialize_weights
 from sam3.model.interactive_predictor import InteractivePredictor
 from sam3.model.layers.layer_list import set_activation_checkpointing
 from sam3.model.sam3_video_predictor import Sam3VideoPredictor
+from sam3.model.shared_video_predictor import SharedVideoPredictor
+from sam3.model.video.partners import Partners
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.settings import VideoSettings, without_heuristics
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from sam3.io.checkpoint import Checkpoint
 
 _log = logging.getLogger(__name__)
@@ -134,13 +140,51 @@ def build_sam3_video_model(
 
 
 def build_sam3_video_predictor(
-    checkpoint_path: str | Path | None = None, *, apply_temporal_disambiguation: bool = True, **options: Any
+    checkpoint_path: str | Path | None = None,
+    *,
+    gpus_to_use: Sequence[int] | None = None,
+    process_group: "ProcessGroup | None" = None,
+    apply_temporal_disambiguation: bool = True,
+    frames_per_chunk: int = 1,
+    **options: Any,
+) -> Sam3VideoPredictor | SharedVideoPredictor:
+    """The predictor of :mod:`sam3.model.sam3_video_predictor`; further arguments as of :func:`build_sam3_video_model`.
+
+    Args:
+        gpus_to_use: share the frames among these GPUs: this process works on the first, a helper process on each of
+            the others. With ``device="cpu"``, as many processes on the CPU. Needs ``if __name__ == "__main__":``.
+        process_group: share the frames with processes that exist, as torchrun starts them: a group of theirs that
+            carries tensors of the CPU (Gloo). All of them must make the same requests.
+        frames_per_chunk: frames that one process encodes and detects together; more keep a GPU busier and take memory.
+    """
+    options |= {"apply_temporal_disambiguation": apply_temporal_disambiguation}
+    build = partial(_video_predictor, checkpoint_path, frames_per_chunk, options, torch.initial_seed())
+    device = str(options.pop("device", None) or "auto")
+    if gpus_to_use is None or len(gpus_to_use) == 1:
+        own = device if gpus_to_use is None or device == "cpu" else f"cuda:{gpus_to_use[0]}"
+        return build(Partners(process_group), own)
+    if not gpus_to_use or len(set(gpus_to_use)) < len(gpus_to_use):
+        raise ConfigError(f"gpus_to_use must name different GPUs, such as [0, 1]; got {list(gpus_to_use)}")
+    if process_group is not None:
+        raise ConfigError("give gpus_to_use, which starts helper processes, or process_group, which joins others")
+    return SharedVideoPredictor(build, ["cpu" if device == "cpu" else f"cuda:{gpu}" for gpu in gpus_to_use])
+
+
+def _video_predictor(
+    checkpoint_path: str | Path | None,
+    frames_per_chunk: int,
+    options: dict[str, Any],
+    seed: int,
+    partners: Partners,
+    device: str,
 ) -> Sam3VideoPredictor:
-    """The predictor of :mod:`sam3.model.sam3_video_predictor`; arguments as of :func:`build_sam3_video_model`."""
-    model = build_sam3_video_model(
-        checkpoint_path, apply_temporal_disambiguation=apply_temporal_disambiguation, **options
-    )
-    return Sam3VideoPredictor(model, VideoSettings() if apply_temporal_disambiguation else without_heuristics())
+    """That of one process. Weights that are random are so in the same way in all of them."""
+    with torch.random.fork_rng(devices=[], enabled=partners.size > 1):
+        if partners.size > 1:
+            torch.manual_seed(seed)
+        model = build_sam3_video_model(checkpoint_path, device=device, **options)
+    settings = VideoSettings() if options["apply_temporal_disambiguation"] else without_heuristics()
+    return Sam3VideoPredictor(model, replace(settings, frames_per_chunk=frames_per_chunk), partners=partners)
 
 
 def _tracker_config(config: ModelConfig, checkpoint: "Checkpoint | None") -> TrackerConfig:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sam3.errors import SessionError
+from sam3.errors import ConfigError, SessionError
 from sam3.io.frames import open_frames
 from sam3.model.video.open_video import OpenVideo, ShownFrame
+from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.prompts import (
     Request,
     read_clicks,
@@ -72,11 +73,20 @@ class Sam3VideoPredictor:
         model: the networks, in evaluation mode.
         settings: every threshold of the video model.
         session_expiry_s: seconds without a request after which a session is closed; None = never.
+        partners: processes that get the same requests and share the frames; clocks differ, so no session may expire.
     """
 
     def __init__(
-        self, model: Sam3Video, settings: VideoSettings | None = None, *, session_expiry_s: float | None = None
+        self,
+        model: Sam3Video,
+        settings: VideoSettings | None = None,
+        *,
+        session_expiry_s: float | None = None,
+        partners: Partners = ALONE,
     ) -> None:
+        if session_expiry_s is not None and partners.size > 1:
+            raise ConfigError("session_expiry_s works in one process; close the sessions of several by request")
+        self.partners = partners
         self.model = model
         self.settings = settings or VideoSettings()
         self.sessions = Sessions(session_expiry_s)
@@ -132,7 +142,7 @@ class Sam3VideoPredictor:
         session_id = request.get("session_id") or str(uuid.uuid4())
         self.sessions.require_free(session_id)
         source = open_frames(require(request, "resource_path"))
-        self.sessions.add(session_id, OpenVideo(self.model, source, self.settings))
+        self.sessions.add(session_id, OpenVideo(self.model, source, self.settings, self.partners))
         return {"session_id": session_id}
 
     def _add_prompt(self, request: Request) -> Response:
@@ -216,7 +226,7 @@ class Sam3VideoPredictor:
         phrases = [given] if isinstance(given, str) else list(given or ())
         if not phrases:
             raise SessionError("track needs at least one phrase in prompts")
-        video = OpenVideo(self.model, open_frames(source), self.settings)
+        video = OpenVideo(self.model, open_frames(source), self.settings, self.partners)
         try:
             with torch.inference_mode():
                 video.look_for_each(video.require_frame("start", start), [read_phrase(phrase) for phrase in phrases])

@@ -9,6 +9,7 @@ from sam3.io.frames import FrameSource
 from sam3.model.video.concept import Concept
 from sam3.model.video.frame_output import FrameObjects, joined
 from sam3.model.video.lock_step import in_lock_step
+from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.perception import Perception, Question
 from sam3.model.video.prompts import Clicks, Example
 from sam3.model.video.sam3_video import Sam3Video
@@ -36,11 +37,13 @@ class OpenVideo:
         model: the networks, in evaluation mode.
         source: the frames.
         settings: every threshold.
+        partners: processes that do the same and share the frames.
     """
 
     model: Sam3Video
     source: FrameSource
     settings: VideoSettings
+    partners: Partners = ALONE
     perception: Perception = field(init=False)
     concepts: list[Concept] = field(default_factory=list, init=False)
     _ids: ObjectIds = field(default_factory=ObjectIds, init=False)
@@ -52,6 +55,7 @@ class OpenVideo:
             self.source,
             self.settings.frames_per_chunk,
             self.settings.score_threshold,
+            partners=self.partners,
             as_reference=self.settings.as_reference,
         )
 
