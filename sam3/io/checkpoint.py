@@ -48,7 +48,7 @@ class Checkpoint:
         if names and all(name.startswith((DETECTOR, TRACKER)) for name in names):
             image = {DETECTOR + name: tensor for name, tensor in self.state_dict.items()}
             return image | {TRACKER + name: tensor for name, tensor in self.tracker_state.items()}
-        if self.layout.startswith("transformers") or not any(name.startswith(CLICK_MODEL) for name in names):
+        if not any(name.startswith(CLICK_MODEL) for name in names):
             return self.state_dict
         return self.state_dict | {CLICK_MODEL + name: tensor for name, tensor in self.tracker_state.items()}
 
@@ -125,7 +125,7 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, *, allow_missing: Sequen
     own, given = model.state_dict(), checkpoint.given_to(model)
     allowed = [re.compile(pattern) for pattern in (*checkpoint.may_be_missing, *allow_missing)]
     missing = [name for name in own if name not in given]
-    unset = [name for name in missing if any(pattern.fullmatch(name) for pattern in allowed)]
+    unset = [name for name in missing if any(pattern.fullmatch(name.removeprefix(DETECTOR)) for pattern in allowed)]
     _require_fit(checkpoint, own, given, [name for name in missing if name not in unset])
     with torch.no_grad():
         for name, tensor in own.items():

@@ -14,6 +14,7 @@ from torch import Tensor
 from sam3.errors import CheckpointError
 from sam3.io import transformers_names
 from sam3.io.transformers_names import POINT_PROMPTS
+from sam3.io.transformers_tracker_names import tracker_from_transformers
 
 DETECTOR, TRACKER = "detector.", "tracker."
 _IMAGE_MODEL = ("backbone.", "geometry_encoder.", "transformer.", "segmentation_head.", "dot_prod_scoring.")
@@ -42,7 +43,7 @@ class NamedWeights:
 
     layout: str  # "sam3", "image model", "transformers", "transformers video" or "sam3.1"
     image: dict[str, Tensor] = field(default_factory=dict)  # names of the image model, without prefix
-    tracker: dict[str, Tensor] = field(default_factory=dict)  # names of the tracker (transformers: theirs), no prefix
+    tracker: dict[str, Tensor] = field(default_factory=dict)  # names of the tracker, no prefix
     rotary_tables: list[str] = field(default_factory=list)  # recomputed by the model, not read
     unused: list[str] = field(default_factory=list)  # of parts that we do not have, as named in the file
     may_be_missing: tuple[str, ...] = ()  # patterns of our names which this layout never holds
@@ -141,6 +142,7 @@ def _from_transformers(tensors: dict[str, Tensor]) -> NamedWeights:
         else:
             named.image[name] = tensor  # unexpected; the loader says so
     named.image.update(transformers_names.from_transformers(theirs))
+    named.tracker = tracker_from_transformers(named.tracker)
     return named
 
 

@@ -1,4 +1,5 @@
-"""Frames of a video, one at a time: a folder of pictures, one picture, a list of them, or a file that PyAV reads.
+"""Frames of a video, one at a time: a folder of pictures, one picture, a list of them, a file that PyAV reads, or a
+stream of unknown length (:mod:`sam3.io.frame_stream`).
 
 Nothing is decoded before it is asked for, and little is kept. Frames are upright RGB pictures of one size.
 Source: spec/tracker_video.md 8; EXIF orientation is applied and sizes are checked (its 11, 25).
@@ -6,15 +7,17 @@ Source: spec/tracker_video.md 8; EXIF orientation is applied and sizes are check
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 from sam3.errors import DataError
-from sam3.io.images import IMAGE_SUFFIXES, image_size, open_image, to_rgb_image
+from sam3.io.frame_stream import FrameStream, is_live, live_pictures
+from sam3.io.images import IMAGE_SUFFIXES, ImageLike, image_size, open_image, require_size, to_rgb_image
 
 _log = logging.getLogger(__name__)
 
@@ -28,21 +31,46 @@ class FrameSource(Protocol):
 
     size: tuple[int, int]  # (height, width), pixels
 
-    def __len__(self) -> int: ...
+    @property
+    def num_frames(self) -> int | None: ...  # None = unknown
+
+    def has(self, index: int) -> bool: ...  # whether there is a frame of this number
 
     def frame(self, index: int) -> Image.Image: ...
 
+    def close(self) -> None: ...
 
-def open_frames(source: str | Path | Sequence[Image.Image] | FrameSource) -> FrameSource:
-    """The frames of a folder of pictures, a picture, a list of PIL images or a video file; a source is left as it is.
+
+VideoInput = str | Path | Iterable[ImageLike] | FrameSource
+
+
+def open_frames(source: VideoInput, *, keep: int = KEPT_FRAMES, first: int = 0) -> FrameSource:
+    """The frames of a folder of pictures, a picture, a list of pictures, a video file, or a stream of unknown length:
+    an iterator of pictures, a device or an address (:func:`~sam3.io.frame_stream.live_pictures`). A source is left
+    as it is.
+
+    Args:
+        source: pictures may be PIL images or (H, W, 3) uint8 arrays.
+        keep: decoded frames of a video file or stream that are kept for a second look.
+        first: number of the first picture of an iterator or device, where an earlier run has seen those before.
 
     Raises:
         DataError: no such source, nothing in it, or nothing that can be read; the message names it.
     """
     if isinstance(source, FrameSource):
         return source
-    if not isinstance(source, str | Path):
+    if isinstance(source, str | Path):
+        return _opened(source, keep, first)
+    if isinstance(source, Sequence | np.ndarray):
         return PictureList(source)
+    if isinstance(source, Iterable):
+        return FrameStream(source, keep=keep, first=first)
+    raise DataError(f"a video must be a path, an address, or pictures one after the other; got {type(source).__name__}")
+
+
+def _opened(source: str | Path, keep: int, first: int) -> FrameSource:
+    if is_live(source):
+        return FrameStream(live_pictures(source), name=f"'{source}'", keep=keep, first=first)
     path = Path(source)
     if path.is_dir():
         return PictureFiles(sorted_pictures(path))
@@ -52,7 +80,7 @@ def open_frames(source: str | Path | Sequence[Image.Image] | FrameSource) -> Fra
         )
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return PictureFiles([path])
-    return VideoFile(path)
+    return VideoFile(path, keep=keep)
 
 
 def sorted_pictures(folder: Path) -> list[Path]:
@@ -70,10 +98,28 @@ def sorted_pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-class PictureList:
+class KnownFrames:
+    """Frames whose number is known."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def num_frames(self) -> int:
+        return len(self)
+
+    def has(self, index: int) -> bool:
+        """Whether there is a frame ``index``."""
+        return 0 <= index < len(self)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class PictureList(KnownFrames):
     """Pictures in memory."""
 
-    def __init__(self, pictures: Sequence[Image.Image]) -> None:
+    def __init__(self, pictures: Sequence[ImageLike]) -> None:
         if not len(pictures):
             raise DataError("a video needs at least one frame; the list of pictures is empty")
         self._pictures = list(pictures)
@@ -87,7 +133,7 @@ class PictureList:
         return _checked(to_rgb_image(self._pictures[_in_range(index, len(self))]), self.size, f"frame {index}")
 
 
-class PictureFiles:
+class PictureFiles(KnownFrames):
     """One file a frame."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -103,11 +149,13 @@ class PictureFiles:
         return _checked(open_image(path), self.size, f"frame {index} ('{path}')")
 
 
-class VideoFile:
+class VideoFile(KnownFrames):
     """A video file, decoded forward from the nearest key frame."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: int = KEPT_FRAMES) -> None:
         self.path = path
+        self.keep = keep
+        self.size: tuple[int, int] | None = None
         self._kept: OrderedDict[int, Image.Image] = OrderedDict()
         self._container = None
         self._next = 0  # number of the frame that the decoder gives next
@@ -135,19 +183,20 @@ class VideoFile:
         _in_range(index, len(self))
         if index not in self._kept:
             self._decode_to(index)
-        return _checked(self._kept[index], getattr(self, "size", None), f"frame {index} of '{self.path}'")
+        picture = self._kept[index]
+        return _checked(picture, self.size or image_size(picture), f"frame {index} of '{self.path}'")
 
     def _decode_to(self, index: int) -> None:
         import av
 
-        if self._container is None or not self._next <= index < self._next + KEPT_FRAMES:
+        if self._container is None or not self._next <= index < self._next + self.keep:
             self._seek(index)
         try:
             for decoded in self._frames:
                 number = self._number_of(decoded.pts)
                 self._next = number + 1
                 self._kept[number] = decoded.to_image()
-                while len(self._kept) > KEPT_FRAMES:
+                while len(self._kept) > self.keep:
                     self._kept.popitem(last=False)
                 if number >= index:
                     break
@@ -186,11 +235,6 @@ def _in_range(index: int, count: int) -> int:
     return index
 
 
-def _checked(picture: Image.Image, size: tuple[int, int] | None, name: str) -> Image.Image:
-    found = image_size(picture)
-    if size is not None and found != size:
-        raise DataError(
-            f"{name} has {found[0]} x {found[1]} pixels (height x width), the first frame {size[0]} x {size[1]}; "
-            "all frames of a video must have one size"
-        )
+def _checked(picture: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+    require_size(picture, size, name)
     return picture

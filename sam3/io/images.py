@@ -77,6 +77,16 @@ def image_size(image: Image.Image) -> tuple[int, int]:
     return height, width
 
 
+def require_size(image: Image.Image, size: tuple[int, int], name: str) -> None:
+    """Raise :class:`DataError` where a frame has another (height, width) than the first one of its video."""
+    found = image_size(image)
+    if found != size:
+        raise DataError(
+            f"{name} has {found[0]} x {found[1]} pixels (height x width), the first frame {size[0]} x {size[1]}; "
+            "all frames of a video must have one size"
+        )
+
+
 def _from_pil(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise DataError(f"the image is empty: {image.size[1]} x {image.size[0]} pixels (height x width)")

@@ -48,7 +48,7 @@ class ClipWork:
 
     Args:
         run: the output folder.
-        follower: made when the first video needs it.
+        follower: makes it; called only if a video needs it.
         outputs: the files wanted; a finished video that lacks some gets them from its journal.
         rate: frames per second; left out, that of the source.
         progress: show a bar.
@@ -61,9 +61,14 @@ class ClipWork:
     progress: bool = True
     _made: Follower | None = field(default=None, init=False)
 
+    def prepare(self, entries: Sequence[ClipEntry]) -> None:
+        """Build the network if a video needs it, so that weights that do not fit end the run at once."""
+        if any(self._folder(entry).finished() is None for entry in entries):
+            self._made = self.follower()
+
     def __call__(self, entry: ClipEntry, summary: Summary) -> None:
         """Follow, or complete what an earlier run left."""
-        folder = ClipFolder(self.run.root / entry.name, self.run.description | {"source": source_stamp(entry.path)})
+        folder = self._folder(entry)
         folder.root.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder.root)
         finished = folder.finished()
@@ -82,7 +87,7 @@ class ClipWork:
         objects = folder.objects_of()
         if finished is None:
             folder.finish(_listing(entry, clip, source.size, objects))
-            self._follower().forget(folder)
+            self._made.forget(folder)
         summary.processed += finished is None
         summary.skipped += finished is not None
         summary.frames += folder.num_stored if finished is None else 0
@@ -91,7 +96,7 @@ class ClipWork:
     def _frames(self, folder: ClipFolder, source: FrameSource) -> Iterator[ClipFrame]:
         """Those that are stored, then those that are still to be found, which are stored first."""
         yield from folder.stored()
-        for frame in self._follower().follow(source, folder):
+        for frame in self._made.follow(source, folder):
             if frame.index >= folder.num_stored:  # the others were found before the interruption
                 folder.append(frame)
                 yield frame
@@ -114,10 +119,9 @@ class ClipWork:
                 bar.set_postfix(objects=len(frame.objects), refresh=False)
                 bar.update()
 
-    def _follower(self) -> Follower:
-        if self._made is None:
-            self._made = self.follower()
-        return self._made
+    def _folder(self, entry: ClipEntry) -> ClipFolder:
+        stamp = {"source": source_stamp(entry.path)}
+        return ClipFolder(self.run.root / entry.name, self.run.description | stamp)
 
     def _rate(self, path: Path) -> Fraction:
         return self.rate or frame_rate(path) or FRAMES_RATE
@@ -130,6 +134,7 @@ def track_clips(entries: Sequence[ClipEntry], work: ClipWork) -> Summary:
         DataError: the output cannot be written (full disk, no permission).
     """
     summary = Summary(clips=len(entries))
+    work.prepare(entries)
     started = time.monotonic()
     for entry in entries:
         try:

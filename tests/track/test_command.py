@@ -12,7 +12,7 @@ import pytest
 
 from sam3.errors import CheckpointError, ConfigError, DataError
 from sam3.track.command import main, parse_arguments
-from tests.small_checkpoint import save_small_video_checkpoint
+from tests.small_checkpoint import save_small_checkpoint, save_small_video_checkpoint
 from tests.track.conftest import write_frames, write_video
 
 LENIENT = ["--score-threshold", "0.01", "--new-object-score", "0.01", "--max-objects", "2"]
@@ -73,8 +73,10 @@ def test_what_cannot_be_used_is_named(checkpoint: Path, tmp_path: Path, more: li
 
 def test_weights_and_folders_that_cannot_be_used(checkpoint: Path, tmp_path: Path):
     frames = str(write_frames(tmp_path / "frames", 1))
-    with pytest.raises(CheckpointError, match="nowhere.pt"):
-        main([frames, "--checkpoint", "nowhere.pt", "--output-dir", str(tmp_path / "out")])
+    image_only = save_small_checkpoint(tmp_path / "image.pt")
+    for weights in ("nowhere.pt", image_only):
+        with pytest.raises(CheckpointError, match=str(weights)):
+            main([frames, "--checkpoint", str(weights), "--output-dir", str(tmp_path / "out")])
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file; a folder is needed"):
         main(arguments(checkpoint, tmp_path / "file", frames))

@@ -111,7 +111,7 @@ class TrackerSession:
         old = self.prompts[self.obj_ids.index(obj_id)].get(frame) if obj_id in self.obj_ids else None
         given = self._with_earlier(self._click_prompt(points, labels, box), old, keep_points, keep_box and box is None)
         given = self._limited(given)
-        features = self.features(frame)
+        features = self.features(frame)  # fails before anything changes
         index = self._index_of(obj_id)
         self.prompts[index][frame] = given
         previous = self._latest_masks(index, frame)

@@ -14,7 +14,7 @@ from sam3.model.video.perception import Perception, Question
 from sam3.model.video.prompts import Clicks, Example
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.settings import VideoSettings
-from sam3.model.video.video_model import Detections, VideoModel
+from sam3.model.video.video_model import Detections, HasFrame, VideoModel
 from sam3.model.video.video_session import VideoSession
 from sam3.model.video.video_state import ObjectIds, VideoState
 from sam3.ops.boxes import box_xyxy_to_cxcywh
@@ -67,9 +67,10 @@ class OpenVideo:
         Raises:
             SessionError: there is no such frame.
         """
-        count = len(self.source)
-        if frame is not None and not 0 <= frame < count:
-            raise SessionError(f"{name} {frame} is outside the video of {count} frames (0 .. {count - 1})")
+        if frame is not None and (frame < 0 or not self.source.has(frame)):
+            count = self.source.num_frames
+            length = "that is open" if count is None else f"of {count} frames (0 .. {count - 1})"
+            raise SessionError(f"{name} {frame} is outside the video {length}")
         return frame
 
     def reset(self) -> None:
@@ -197,11 +198,16 @@ class OpenVideo:
         turn = self._turn
         passes = [concept.session.state.under_way for concept in self.concepts if concept.session.is_under_way]
         if passes:
-            self.perception.expect(passes[0].frames())
+            self.perception.expect(passes[0].frames(self._has_frame))
         for frame, answers in in_lock_step(lambda: self.concepts if self._turn == turn else []):
             yield self._shown(frame, answers)
 
     # --- parts ---
+
+    @property
+    def _has_frame(self) -> HasFrame | None:
+        """Asked where a video of unknown length ends."""
+        return self.source.has if self.source.num_frames is None else None
 
     def _prompt(self, frame: int, new: list[Concept], *, kept: list[Concept], ids: ObjectIds) -> ShownFrame:
         """Answer new concepts; nothing has changed if that fails."""
@@ -249,7 +255,8 @@ class OpenVideo:
             "model": VideoModel(self.model.tracker, settings),
             "detect": lambda frame: self._detect(frame, question),
             "features": self.perception.tracker_features,
-            "state": VideoState(self.source.size, len(self.source), ids),
+            "state": VideoState(self.source.size, self.source.num_frames, ids),
+            "has_frame": self._has_frame,
         }
 
     def _detect(self, frame: int, question: Question | None) -> Detections:
