@@ -124,3 +124,10 @@ def test_after_kill_nine_the_same_command_gives_the_files_of_a_straight_run(
     for name in ("masklets.json", "objects.csv", "frames.jsonl", "masks/index.json"):
         assert (out / name).read_bytes() == (straight / name).read_bytes()
     assert not list(out.glob(".partial*"))
+
+
+def test_the_script_is_the_same_command(repository: Path):
+    script = repository / "tools" / "batch_track.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert "batch_track.py SOURCE [SOURCE ...]" in done.stdout
+    assert "--no-temporal-disambiguation" in done.stdout
