@@ -32,6 +32,7 @@ class ClipFrame:
     """All objects of one frame, by rising id."""
 
     index: int
+    size: tuple[int, int]  # (height, width), pixels
     objects: list[ClipObject]
 
     @classmethod
@@ -43,11 +44,12 @@ class ClipFrame:
             x, y, width, height = rle.to_box_xywh(runs)
             found = FoundObject(label, round(float(score), DECIMALS), (x, y, x + width, y + height), runs)
             objects.append(ClipObject(obj_id, found))
-        return cls(frame.index, objects)
+        return cls(frame.index, frame.masks.shape[1:], objects)
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "frame": self.index,
+            "size": list(self.size),
             "objects": [
                 {
                     "id": item.obj_id,
@@ -64,6 +66,7 @@ class ClipFrame:
     def from_dict(cls, values: dict[str, Any]) -> "ClipFrame":
         return cls(
             values["frame"],
+            tuple(values["size"]),
             [
                 ClipObject(
                     item["id"],

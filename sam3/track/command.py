@@ -39,7 +39,8 @@ Find every object that the given phrases name, in videos, and follow each throug
   %(prog)s street.mp4 --prompt "red car" --prompt person --output-dir followed
   %(prog)s videos/ --run runs/holes --output-dir followed --no-masks
 
-A source is a video file, a folder of frames, or a folder of video files. A checkpoint of ours remembers the phrases
+A source is a video file, a folder of frames, a folder of video files, a camera (/dev/video0, dshow:video=NAME) or
+the address of a stream (rtsp://...), which Ctrl-C ends. A checkpoint of ours remembers the phrases
 it was trained on; then --prompt can be left out. All phrases are looked for in one pass over the frames. Videos that
 an earlier run finished are skipped and an interrupted one is taken up again, so simply start the command again.
 """
@@ -100,7 +101,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line, with ``write`` reduced to the kinds of files wanted."""
     usage = "%(prog)s SOURCE [SOURCE ...] (--checkpoint FILE | --run DIR) --output-dir DIR [--prompt PHRASE] [options]"
     parser = CommandParser("track", usage=usage, description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("source", nargs="+", metavar="SOURCE", help="video files, folders of frames or of video files")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="video files, folders of either, cameras")
     add_weight_arguments(parser)
     parser.add_argument(
         "--output-dir", "--output", dest="output_dir", required=True, metavar="DIR", help="folder for the results"
@@ -121,7 +122,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_output_kinds(parser, KINDS)
     parser.add_argument(
-        "--fps", type=_rate, metavar="F", help="frame rate of overlay and table (the video's; 24 for frames)"
+        "--fps",
+        type=_rate,
+        metavar="F",
+        help="frame rate of overlay and table (the video's; 24 for frames and cameras)",
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output-dir holds")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a video failed")

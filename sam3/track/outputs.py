@@ -52,6 +52,8 @@ class OpenClip:
 class Output(Protocol):
     """One kind of file."""
 
+    needs_pictures: bool
+
     def path(self, root: Path) -> Path:
         """What exists when everything is written."""
         ...
@@ -63,6 +65,8 @@ class Output(Protocol):
 
 class Overlay:
     """``overlay.mp4``, at the frame rate of the source; each object keeps its colour."""
+
+    needs_pictures = True
 
     def path(self, root: Path) -> Path:
         return root / "overlay.mp4"
@@ -88,6 +92,8 @@ def drawn(frame: ClipFrame, picture: Image.Image) -> Image.Image:
 class Masks:
     """``masks/``."""
 
+    needs_pictures = False
+
     def path(self, root: Path) -> Path:
         return root / "masks" / "index.json"
 
@@ -103,7 +109,7 @@ class Masks:
                 entry["frames"] += 1
                 entry["last_frame"] = frame.index
                 with atomic_path(folder / entry["folder"] / f"{frame.index:06d}.png") as temporary:
-                    mask_picture(item.found, _size(item)).save(temporary, compress_type=zlib.Z_RLE)
+                    mask_picture(item.found, frame.size[::-1]).save(temporary, compress_type=zlib.Z_RLE)
 
         yield write
         write_json(self.path(clip.root), [listed[obj_id] for obj_id in sorted(listed)], indent=1)
@@ -128,14 +134,10 @@ def _listing(item: ClipObject, frame: int) -> dict:
     }
 
 
-def _size(item: ClipObject) -> tuple[int, int]:
-    """(width, height)."""
-    height, width = item.found.segmentation["size"]
-    return width, height
-
-
 class Masklets:
     """``masklets.json``, assembled from the journal when the last frame is in it."""
+
+    needs_pictures = False
 
     def path(self, root: Path) -> Path:
         return root / "masklets.json"
@@ -148,6 +150,8 @@ class Masklets:
 
 class Table:
     """``objects.csv``; boxes and areas in pixels."""
+
+    needs_pictures = False
 
     def path(self, root: Path) -> Path:
         return root / "objects.csv"

@@ -1,25 +1,29 @@
 """The run over videos: take up what is there, follow, write, go on after a bad video, count."""
 
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from sam3.errors import DataError, UserError
 from sam3.io.files import remove_partial_files, write_json
+from sam3.io.frame_stream import FrameStream, live_pictures
 from sam3.io.frames import FrameSource, open_frames
 from sam3.io.video_files import frame_rate
 from sam3.predict.folder import DISK_ERRORS, FAILURES
 from sam3.track.clip_folder import ClipFolder
 from sam3.track.clip_frames import ClipFrame
-from sam3.track.clips import source_stamp
+from sam3.track.clips import Clip, source_stamp
 from sam3.track.follower import Follower
 from sam3.track.outputs import OpenClip, Output
 from sam3.track.run_folder import ClipEntry, TrackRun
@@ -72,25 +76,29 @@ class ClipWork:
         folder.root.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder.root)
         finished = folder.finished()
-        wanted = [out for out in self.outputs if finished is None or not out.path(folder.root).exists()]
-        if finished is not None and not wanted:
+        is_gone = entry.clip.is_live and folder.num_stored > 0  # its frames came once, and were seen
+        wanted = [
+            output
+            for output in self.outputs
+            if not (is_gone and output.needs_pictures) and not (finished and output.path(folder.root).exists())
+        ]
+        if finished and not wanted:
             summary.skipped += 1
             summary.objects.update(finished["info"]["objects"])
             return
-        source = open_frames(entry.path)
-        clip = OpenClip(folder, entry.video_id, self.run.categories, self._rate(entry.path))
-        frames = folder.stored() if finished is not None else self._frames(folder, source)
-        try:
+        clip = OpenClip(folder, entry.video_id, self.run.categories, self._rate(entry.clip))
+        with ExitStack() as stack:
+            stack.callback(folder.close)
+            source = None if is_gone else stack.enter_context(_frames_of(entry.clip))
+            frames = folder.stored() if finished or is_gone else self._frames(folder, source)
             self._write(entry, clip, source, frames, wanted)
-        finally:
-            folder.close()
         objects = folder.objects_of()
-        if finished is None:
-            folder.finish(_listing(entry, clip, source.size, objects))
+        if not finished:
+            folder.finish(_listing(entry, clip, objects))
             self._made.forget(folder)
-        summary.processed += finished is None
-        summary.skipped += finished is not None
-        summary.frames += folder.num_stored if finished is None else 0
+        summary.processed += not finished
+        summary.skipped += bool(finished)
+        summary.frames += 0 if finished else folder.num_stored
         summary.objects.update(objects)
 
     def _frames(self, folder: ClipFolder, source: FrameSource) -> Iterator[ClipFrame]:
@@ -105,26 +113,28 @@ class ClipWork:
         self,
         entry: ClipEntry,
         clip: OpenClip,
-        source: FrameSource,
+        source: FrameSource | None,
         frames: Iterator[ClipFrame],
         wanted: Sequence[Output],
     ) -> None:
+        """Give every frame to every output; ``source`` is ``None`` where no picture can be had."""
+        total = clip.folder.num_stored if source is None else source.num_frames
         with ExitStack() as stack:
             takers = [stack.enter_context(output.open(clip)) for output in wanted]
-            bar = tqdm(total=len(source), unit="frame", desc=entry.name, disable=not self.progress, dynamic_ncols=True)
+            bar = tqdm(total=total, unit="frame", desc=entry.name, disable=not self.progress, dynamic_ncols=True)
             stack.callback(bar.close)
             for frame in frames:
                 for write in takers:
-                    write(frame, partial(source.frame, frame.index))
+                    write(frame, partial(_picture, source, frame.index))
                 bar.set_postfix(objects=len(frame.objects), refresh=False)
                 bar.update()
 
     def _folder(self, entry: ClipEntry) -> ClipFolder:
-        stamp = {"source": source_stamp(entry.path)}
+        stamp = {"source": source_stamp(entry.clip)}
         return ClipFolder(self.run.root / entry.name, self.run.description | stamp)
 
-    def _rate(self, path: Path) -> Fraction:
-        return self.rate or frame_rate(path) or FRAMES_RATE
+    def _rate(self, clip: Clip) -> Fraction:
+        return self.rate or (None if clip.is_live else frame_rate(clip.path)) or FRAMES_RATE
 
 
 def track_clips(entries: Sequence[ClipEntry], work: ClipWork) -> Summary:
@@ -141,8 +151,8 @@ def track_clips(entries: Sequence[ClipEntry], work: ClipWork) -> Summary:
             work(entry, summary)
         except (UserError, OSError) as error:
             _raise_if_disk_error(error, work.run.root)
-            summary.failures[str(entry.path)] = str(error)
-            _log.debug("failed: %s", entry.path, exc_info=True)
+            summary.failures[entry.clip.source] = str(error)
+            _log.debug("failed: %s", entry.clip.source, exc_info=True)
     summary.seconds = time.monotonic() - started
     failures = work.run.root / FAILURES
     if summary.failures:
@@ -159,10 +169,41 @@ def _raise_if_disk_error(error: Exception, root: Path) -> None:
         ) from error
 
 
-def _listing(entry: ClipEntry, clip: OpenClip, size: tuple[int, int], objects: Counter[str]) -> dict:
+@contextmanager
+def _frames_of(clip: Clip) -> Iterator[FrameSource]:
+    """The frames of a video. Ctrl-C ends what is live instead of the run; a second one ends that, too."""
+    if not clip.is_live:
+        source = open_frames(clip.path)
+        yield source
+        source.close()
+        return
+    is_stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal is_stopped
+        if is_stopped:
+            raise KeyboardInterrupt
+        is_stopped = True
+        _log.info("%s is ended; what was seen is being written", clip.name)
+
+    before = signal.signal(signal.SIGINT, stop)
+    pictures = live_pictures(clip.source)
+    try:
+        yield FrameStream(takewhile(lambda _: not is_stopped, pictures), name=f"'{clip.source}'")
+    finally:
+        pictures.close()
+        signal.signal(signal.SIGINT, before)
+
+
+def _picture(source: FrameSource | None, index: int) -> Image.Image:
+    assert source is not None, "an output that needs pictures was not opened for a source that is gone"
+    return source.frame(index)
+
+
+def _listing(entry: ClipEntry, clip: OpenClip, objects: Counter[str]) -> dict:
     """The video as a ground truth file of SA-Co/VEval lists it, without annotations: what masklets.json refers to."""
-    height, width = size
     frames = clip.folder.num_stored
+    height, width = next(clip.folder.stored()).size
     video = {
         "id": entry.video_id,
         "video_name": entry.name,

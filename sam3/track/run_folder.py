@@ -1,5 +1,6 @@
 """The output folder of a run over videos: ``run.json`` holds the settings and the videos with their ids and names."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class ClipEntry:
 
     video_id: int
     name: str  # of its folder
-    path: Path
+    clip: Clip
 
 
 class TrackRun:
@@ -70,29 +71,29 @@ class TrackRun:
         Raises:
             DataError: the folder cannot be written.
         """
-        known = {(self.root / video["source"]).resolve(): video for video in self._videos}
-        taken = {clip.path: known[clip.path.resolve()]["name"] for clip in clips if clip.path.resolve() in known}
-        others = {path: video["name"] for path, video in known.items()}
-        names = unique_names(clips, others | taken)
+        known = {self._place(video["source"], video.get("is_live", False)): video for video in self._videos}
+        names = unique_names(clips, {Path(place): video["name"] for place, video in known.items()})
         for clip in clips:
-            if clip.path.resolve() not in known:
+            if clip.source not in known:
                 number = 1 + max((video["video_id"] for video in self._videos), default=0)
-                video = {"video_id": number, "name": names[clip.path], "source": path_from(self.root, clip.path)}
-                known[clip.path.resolve()] = video
+                source = clip.source if clip.is_live else path_from(self.root, clip.path)
+                video = {"video_id": number, "name": names[clip.path], "source": source, "is_live": clip.is_live}
+                known[clip.source] = video
                 self._videos.append(video)
         try:
             write_json(self.root / RUN_FILE, {"settings": asdict(self.settings), "videos": self._videos}, indent=1)
         except OSError as error:
             raise DataError(f"--output-dir {self.root} cannot be written: {error.strerror or error}") from error
-        entries = (known[clip.path.resolve()] for clip in clips)
-        return [
-            ClipEntry(entry["video_id"], entry["name"], clip.path) for entry, clip in zip(entries, clips, strict=True)
-        ]
+        return [ClipEntry(known[clip.source]["video_id"], known[clip.source]["name"], clip) for clip in clips]
 
     def forget(self, entries: Sequence[ClipEntry]) -> None:
         """Let the videos be begun anew."""
         for entry in entries:
             ClipFolder(self.root / entry.name, self.description).forget()
+
+    def _place(self, source: str, is_live: bool) -> str:
+        """A remembered source as clips name it. Paths are remembered as seen from here: both may be moved together."""
+        return source if is_live else os.path.abspath(self.root / source)
 
     @property
     def categories(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Small videos, and a predictor whose answers are known: squares that move one pixel a frame."""
 
 from collections.abc import Iterator
+from itertools import count, takewhile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,9 +28,9 @@ def picture(frame: int, size: tuple[int, int] = SIZE) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def write_frames(folder: Path, count: int = 6, size: tuple[int, int] = SIZE) -> Path:
+def write_frames(folder: Path, number: int = 6, size: tuple[int, int] = SIZE) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for frame in range(count):
+    for frame in range(number):
         picture(frame, size).save(folder / f"{frame}.png")
     return folder
 
@@ -68,7 +69,7 @@ class KnownAnswers:
         self.model = SimpleNamespace(detector=SimpleNamespace(device=torch.device("cpu")))
 
     def track(self, source: FrameSource, prompts: list[str]) -> Iterator[TrackedVideoFrame]:
-        for index in range(len(source)):
+        for index in takewhile(source.has, count()):
             if index == self.dies_at:
                 raise Killed
             self.asked.append(index)
@@ -94,7 +95,7 @@ PHRASES = ["red square", "kleine Öse"]
 
 def follow(
     output: Path,
-    *sources: Path,
+    *sources: Path | str,
     predictor: KnownAnswers | None = None,
     kinds: tuple[str, ...] = tuple(OUTPUTS),
     **options,
@@ -105,8 +106,7 @@ def follow(
         run,
         lambda: Follower(predictor or KnownAnswers(), PHRASES),
         [OUTPUTS[kind]() for kind in kinds],
-        progress=False,
-        **options,
+        **{"progress": False, **options},
     )
     return track_clips(run.enter(list_clips(sources, exclude=output)), work)
 

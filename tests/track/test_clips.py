@@ -24,6 +24,10 @@ def names(*sources: Path, **options) -> list[str]:
     return [clip.name for clip in list_clips(sources, **options)]
 
 
+def stamp(path: Path) -> list[int]:
+    return source_stamp(*list_clips([path]))
+
+
 def test_files_folders_of_frames_and_folders_of_videos(tree: Path):
     assert names(tree / "frames") == ["frames"]
     assert names(tree / "clips") == ["a", "b"]
@@ -41,9 +45,18 @@ def test_what_is_no_video_is_named(tree: Path):
         names(tree / "frames" / "0.png")
 
 
+def test_what_is_live_keeps_its_address_and_hides_its_password():
+    (clip,) = list_clips(["rtsp://me:secret@cam.local:554/stream 1"])
+    assert (clip.source, clip.name, clip.is_live) == (
+        "rtsp://me:secret@cam.local:554/stream 1",
+        "rtsp-cam.local-554-stream-1",
+        True,
+    )
+
+
 def test_the_stamp_changes_with_the_frames(tree: Path):
-    before = source_stamp(tree / "frames")
-    assert source_stamp(tree / "frames") == before
+    before = stamp(tree / "frames")
+    assert stamp(tree / "frames") == before
     write_frames(tree / "frames", 3)
-    assert source_stamp(tree / "frames") != before
-    assert source_stamp(tree / "clips" / "a.mov")[:2] == [1, 1]
+    assert stamp(tree / "frames") != before
+    assert stamp(tree / "clips" / "a.mov")[:2] == [1, 1]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -142,3 +143,43 @@ def test_other_settings_are_refused(frames: Path, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file"):
         TrackRun.open(tmp_path / "file", TrackSettings("weights", ["car"], 56, "fp32"))
+
+
+class Interrupted(KnownAnswers):
+    """Ctrl-C is pressed on a frame."""
+
+    def __init__(self, frame: int, times: int = 1) -> None:
+        super().__init__()
+        self.frame, self.times = frame, times
+
+    def track(self, source, prompts):
+        for found in super().track(source, prompts):
+            for _ in range(self.times if found.index == self.frame else 0):
+                signal.raise_signal(signal.SIGINT)
+            yield found
+
+
+CAMERA = "lavfi:testsrc2=size=64x48:rate=5"  # endless, of FFmpeg's own making
+
+
+def test_ctrl_c_ends_a_camera_and_its_files_are_whole(tmp_path: Path, capsys):
+    summary = follow(tmp_path / "out", CAMERA, predictor=Interrupted(4), progress=True)
+    assert (summary.processed, summary.frames) == (1, 5)
+    assert "5frame [" in capsys.readouterr().err, "frames are counted although nobody knows how many there will be"
+    out = tmp_path / "out" / "lavfi-testsrc2-size-64x48-rate-5"
+    assert len(read_video(out / "overlay.mp4")[0]) == 5
+    assert len(read_masklets(out / "masklets.json", read_ground_truth(out / "video.json"))) == 2
+    with pytest.raises(KeyboardInterrupt):
+        follow(tmp_path / "twice", CAMERA, predictor=Interrupted(4, times=2))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert follow(tmp_path / "out", CAMERA, predictor=KnownAnswers(dies_at=0)).skipped == 1
+
+
+def test_what_a_camera_showed_before_a_kill_is_kept(tmp_path: Path):
+    with pytest.raises(Killed):
+        follow(tmp_path / "out", CAMERA, predictor=KnownAnswers(3))
+    summary = follow(tmp_path / "out", CAMERA, predictor=KnownAnswers(dies_at=0))
+    assert (summary.processed, summary.frames) == (1, 3)
+    out = tmp_path / "out" / "lavfi-testsrc2-size-64x48-rate-5"
+    assert not (out / "overlay.mp4").exists(), "its pictures are gone"
+    assert len(read_masklets(out / "masklets.json", read_ground_truth(out / "video.json"))) == 2
