@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from settled_losses import layers, settled
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
@@ -35,8 +36,7 @@ from sam3.data.labelme_conversion import LabelmeOptions, convert
 from sam3.data.loader import build_loader
 from sam3.demo.world import World, write_world
 from sam3.model.layers.layer_list import set_activation_checkpointing
-from sam3.ops.boxes import box_cxcywh_to_xyxy
-from sam3.structures import Batch, DetectorOutput, QueryPredictions, Targets, map_tensors, to_device
+from sam3.structures import Batch, DetectorOutput, QueryPredictions, map_tensors, to_device
 from sam3.train.assembly import build_trainer, lay_foundation
 from sam3.train.config_loading import LoadedConfig, load_config
 from sam3.train.trainer import Trainer
@@ -243,27 +243,13 @@ def settled_loss_seconds(trainer: Trainer, clock: StepClock, batch: Batch) -> fl
     batch = to_device(batch, clock.device)
     with trainer.precision.autocast(), torch.no_grad():
         output = trainer.model(batch)
-    layers = [output.one_to_one, output.one_to_many, *output.aux_one_to_one, *output.aux_one_to_many]
-    for layer in layers:
-        settle(layer, batch.targets, trainer.criterion.o2m_matcher.matcher.topk)
-    leaves = map_tensors(output, lambda tensor: tensor.detach().requires_grad_(tensor.is_floating_point()))
+    leaves = settled(output, batch.targets, copies=trainer.criterion.o2m_matcher.matcher.topk)
     clock.start()
     with trainer.precision.autocast():
         total = trainer.criterion(leaves, batch.targets).total
     total.backward()
     clock.mark("backward")
     return sum((clock.cpu if clock.device.type == "cpu" else clock.wall).values())
-
-
-def settle(predictions: QueryPredictions, targets: Targets, copies: int) -> None:
-    """Put ``copies`` confident queries on every object, as far as there are queries."""
-    first = 0
-    for prompt, count in enumerate(targets.num_boxes.tolist()):
-        boxes = targets.boxes[first : first + count].repeat(copies, 1)[: predictions.boxes.shape[1]]
-        predictions.boxes[prompt, : len(boxes)] = boxes.to(predictions.boxes.dtype)
-        predictions.logits[prompt, : len(boxes)] = 2.0
-        first += count
-    predictions.boxes_xyxy = box_cxcywh_to_xyxy(predictions.boxes)
 
 
 def step_flop(model: nn.Module, batch: Batch) -> float:
@@ -281,8 +267,7 @@ def step_flop(model: nn.Module, batch: Batch) -> float:
 
 def answers(output: DetectorOutput) -> list[torch.Tensor]:
     """Everything that a loss looks at."""
-    layers = [output.one_to_one, output.one_to_many, *output.aux_one_to_one, *output.aux_one_to_many]
-    tensors = [getattr(layer, part.name) for layer in layers if layer is not None for part in fields(QueryPredictions)]
+    tensors = [getattr(layer, part.name) for layer in layers(output) for part in fields(QueryPredictions)]
     return [tensor for tensor in tensors if tensor is not None]
 
 
