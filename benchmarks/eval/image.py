@@ -126,7 +126,7 @@ def _compare_processes(folder: Path, runs: int) -> None:
         one, two = (min(turn[side][position] for turn in turns) for side in (0, 1))
         print(f"dense masks, {name}: one process {one:.2f}, two {two:.2f}: {one / two:.2f} times")
     results = {side[2] for turn in turns for side in turn}
-    verdict = "identical in every byte" if len(results) == 1 else f"DIFFERENT ({len(results)} of them)"
+    verdict = "identical" if len(results) == 1 else f"DIFFERENT ({len(results)} of them)"
     print(f"results of one process and of two: {verdict}")
     print(f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 

@@ -1,7 +1,8 @@
 """Pairs of a video and a phrase as strips: what was annotated above what was predicted, a few frames side by side.
 
-Every annotated track has a colour; a predicted track has that of the object which it follows most, or, where another
-track follows that object more, one of its own. A change of colour on an object is a change of identity.
+Every annotated track has a colour; a predicted track has that of one object which it follows (each object gives its
+colour to one track, so that most frames agree), or one of its own. A change of colour on an object is a change of
+identity.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 from sam3.data.masklets import Masklet
 from sam3.data.saco_video import Video
 from sam3.errors import DataError
+from sam3.eval.matching import assign
 from sam3.eval.video_errors import VideoPairErrors
 from sam3.eval.video_pairs import Kind
 from sam3.io.images import open_image
@@ -23,7 +25,7 @@ from sam3.report.video_analysis import VideoSubsetAnalysis, tracks_of
 from sam3.structures import FoundObject
 
 FRAMES = 4  # of a strip
-WIDTH = 240  # pixels of one frame in it
+WIDTH = 280  # pixels of one frame in it
 GAP = 4
 
 
@@ -65,12 +67,12 @@ def track_labels(followed: np.ndarray) -> tuple[list[str], list[str]]:
     Args:
         followed: (G, P) frames in which tracks are matched.
     """
-    truths = [f"object {row + 1}" for row in range(len(followed))]
-    predictions = []
-    for column, frames in enumerate(followed.T):
-        row = int(frames.argmax()) if frames.any() else -1
-        is_main = row >= 0 and int(followed[row].argmax()) == column
-        predictions.append(truths[row] if is_main else f"track {column + 1}")
+    truths = [f"object {row + 1}" for row in range(followed.shape[0])]
+    predictions = [f"track {column + 1}" for column in range(followed.shape[1])]
+    found = assign(followed)
+    for row, column, frames in zip(found.predictions, found.objects, found.ious, strict=True):
+        if frames:
+            predictions[column] = truths[row]
     return truths, predictions
 
 

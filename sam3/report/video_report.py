@@ -201,8 +201,8 @@ def _strip_section(analyses: Sequence[VideoSubsetAnalysis], kind: Kind) -> Secti
     return section(
         "Worst pairs",
         paragraph(
-            "Most wrong frames first; annotated tracks above, predicted ones below. A predicted track has the colour "
-            "of the object that it follows most, unless another track follows that object more.",
+            "Most wrong frames first; annotated tracks above, predicted ones below. Each object gives its colour to "
+            "one of the tracks that follow it, so that most frames agree; other tracks have colours of their own.",
             muted=True,
         ),
         image_grid(shown, least_width=560) if shown else paragraph("no pair holds an error", muted=True),

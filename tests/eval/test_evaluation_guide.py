@@ -15,12 +15,30 @@ def guide(repository):
     return repository / "docs" / "evaluation.md"
 
 
+@pytest.fixture
+def report_guide(repository):
+    return repository / "docs" / "evaluation_report.md"
+
+
 def test_every_option_of_its_commands_exists(guide, capsys):
     for command in commands(guide):
         program, group, name, *arguments = shlex.split(command)
         assert (program, group) == ("sam3", "eval")
         with pytest.raises(SystemExit):
             main([name, "--help"])
+        text = capsys.readouterr().out
+        for option in (argument for argument in arguments if argument.startswith("--")):
+            assert option in text, command
+
+
+def test_every_option_of_the_reports_commands_exists(report_guide, capsys):
+    evaluations = [line for line in commands(report_guide) if line.startswith("sam3 eval")]
+    assert len(evaluations) == 4
+    for command in evaluations:
+        arguments = shlex.split(command)[2:]
+        names = [word for word in arguments[:2] if re.fullmatch("[a-z0-9]+", word)]
+        with pytest.raises(SystemExit):
+            main([*names, "--help"])
         text = capsys.readouterr().out
         for option in (argument for argument in arguments if argument.startswith("--")):
             assert option in text, command

@@ -58,4 +58,4 @@ def test_evaluation_is_measured_beside_its_bound(repository, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("cgF1, ") == 4
-    assert "results 1 different" in done.stdout
+    assert "results of one process and of two: identical" in done.stdout

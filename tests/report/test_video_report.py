@@ -139,9 +139,11 @@ def test_arguments_that_do_not_fit_together_are_refused(world: Path, arguments: 
         main(["phota", *files, *arguments])
 
 
-def test_a_track_has_the_colour_of_the_object_it_follows_most():
-    followed = np.array([[5, 3, 0], [0, 2, 0]])
-    assert track_labels(followed) == (["object 1", "object 2"], ["object 1", "track 2", "track 3"])
+def test_each_object_gives_its_colour_to_one_track():
+    followed = np.array([[5, 6, 0], [0, 6, 0]])
+    assert track_labels(followed) == (["object 1", "object 2"], ["object 1", "object 2", "track 3"])
+    assert track_labels(np.zeros((0, 2), dtype=int)) == ([], ["track 1", "track 2"])
+    assert track_labels(np.zeros((1, 1), dtype=int)) == (["object 1"], ["track 1"])
 
 
 def test_frames_of_a_strip_show_something():
