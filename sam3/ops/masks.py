@@ -117,17 +117,27 @@ def without_overlap(masks: Tensor, scores: Tensor) -> Tensor:
     Returns:
         (N, H, W) bool.
     """
-    if not len(masks):
-        return masks
-    claims = torch.where(masks, scores.reshape(-1, 1, 1).to(torch.float32), 0.0)
-    best, winner = claims.max(0)
-    index = torch.arange(len(masks), device=masks.device).reshape(-1, 1, 1)
-    return masks & (index == winner) & (best > 0)
+    order = scores.sort(descending=True, stable=True).indices.tolist()
+    result, taken = torch.zeros_like(masks), masks.new_zeros(masks.shape[1:])
+    for index in order[: int((scores > 0).sum())]:
+        torch.logical_and(masks[index], ~taken, out=result[index])
+        taken |= masks[index]
+    return result
+
+
+def is_any(masks: Tensor) -> Tensor:
+    """(N, H, W) bool -> (N,) bool: the mask has a pixel."""
+    return _any(_any(masks, 1), 1)
+
+
+def _any(masks: Tensor, axis: int) -> Tensor:
+    """``masks.any(axis)``; on the CPU the maximum of bytes is found many times faster."""
+    return masks.view(torch.uint8).amax(axis).bool() if masks.shape[axis] else masks.any(axis)
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
     """(N, H, W) bool -> (N, 4) float32 xyxy of pixel edges: one pixel at (0, 0) is (0, 0, 1, 1); zeros if empty."""
-    spans = [_span(masks.any(axis)) for axis in (1, 2)]
+    spans = [_span(_any(masks, axis)) for axis in (1, 2)]
     return torch.stack([spans[0][0], spans[1][0], spans[0][1], spans[1][1]], -1).float()
 
 

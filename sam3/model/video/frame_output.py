@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sam3.ops.masks import masks_to_boxes, without_overlap
+from sam3.ops.masks import is_any, masks_to_boxes, without_overlap
 
 
 @dataclass
@@ -40,18 +40,25 @@ def assemble(
         inclusive_boxes: boxes end at the last pixel instead of after it, as in the reference.
         drop_emptied: an object that loses all its pixels to others does not show. The reference shows its box.
     """
-    shown = [obj_id for obj_id in sorted(masks) if obj_id not in hidden and bool(masks[obj_id].any())]
-    stack = torch.stack([masks[obj_id] for obj_id in shown]) if shown else torch.zeros(0, *size, dtype=torch.bool)
+    known = [obj_id for obj_id in sorted(masks) if obj_id not in hidden]
+    stack = torch.stack([masks[obj_id] for obj_id in known]) if known else torch.zeros(0, *size, dtype=torch.bool)
+    shown, stack = _not_empty(known, stack)
     boxes = _relative_boxes(stack, size, inclusive=inclusive_boxes)
     if len(shown) > 1:
         stack = without_overlap(
             stack, torch.tensor([tracker_scores.get(obj_id, 0.0) for obj_id in shown]).to(stack.device)
         )
         if drop_emptied:
-            kept = stack.flatten(1).any(1)
-            shown = [obj_id for obj_id, there in zip(shown, kept.tolist(), strict=True) if there]
-            stack, boxes = stack[kept], boxes[kept]
+            kept = is_any(stack)
+            boxes = boxes[kept]
+            shown, stack = _not_empty(shown, stack)
     return FrameObjects(shown, torch.tensor([scores[obj_id] for obj_id in shown], dtype=torch.float32), boxes, stack)
+
+
+def _not_empty(obj_ids: list[int], masks: Tensor) -> tuple[list[int], Tensor]:
+    """The objects that have pixels; ids and (N, H, W) bool."""
+    there = is_any(masks)
+    return [obj_id for obj_id, yes in zip(obj_ids, there.tolist(), strict=True) if yes], masks[there]
 
 
 def joined(parts: Sequence[FrameObjects]) -> tuple[FrameObjects, list[int]]:
