@@ -34,6 +34,8 @@ class Outcome(Enum):
     TN = "TN"
     FN = "FN"
 
+    __hash__ = object.__hash__  # members are single; Enum's own hash costs a call of Python for every pair counted
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -60,7 +62,9 @@ class Judgement:
 
     def true_positives(self) -> np.ndarray:
         """(10,) int: assigned pairs that reach each IoU threshold."""
-        return len(self.ious) - np.sort(self.ious).searchsorted(IOU_THRESHOLDS, side="left")
+        rising = self.ious.copy()
+        rising.sort()
+        return len(rising) - rising.searchsorted(IOU_THRESHOLDS, side="left")
 
     def false_positives(self) -> np.ndarray:
         """(10,) int."""
@@ -319,7 +323,7 @@ def judgement(num_predictions: int, num_objects: int, ious: np.ndarray) -> Judge
 
 
 def _select(shapes: Shapes, kept: np.ndarray) -> Shapes:
-    if kept.all():
+    if False not in kept.tolist():  # for the few of a pair faster than kept.all()
         return shapes
     return shapes[kept] if isinstance(shapes, np.ndarray) else [shapes[index] for index in np.flatnonzero(kept)]
 

@@ -146,10 +146,13 @@ class _Text:
         The cut is made where an object ends and another begins. Inside an entry (in a list of objects, in a text)
         such a place leaves brackets or quotes open, so that the piece is no JSON.
         """
-        cut = max(self._window.rfind(between, self._at) for between in ("}, {", "},{"))
+        cut = self._last_cut()
+        if cut < 0 and self._more():  # rather than trying to read an entry of which the window holds a part
+            cut = self._last_cut()
         if cut < 0:
             return []
-        for end in (cut + 1, self._window.find("}]", self._at) + 1):  # the list may end before the cut
+        end_of_list = self._window.find("}]", self._at, cut)  # if it is one, the cut lies beyond the list
+        for end in ([] if end_of_list < 0 else [end_of_list + 1]) + [cut + 1]:
             try:
                 entries = parse_json(f"[{self._window[self._at : end]}]")
             except (ValueError, RecursionError):
@@ -157,6 +160,9 @@ class _Text:
             self._at = max(self._at, end)
             return entries
         return None
+
+    def _last_cut(self) -> int:
+        return max(self._window.rfind(between, self._at) for between in ("}, {", "},{"))
 
     def names(self) -> Iterator[str]:
         """Read an object: yields each name, the caller reads the value."""
