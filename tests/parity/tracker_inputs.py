@@ -101,7 +101,7 @@ def coordinates(case: dict[str, Any]) -> float:
             tracker = Tracker(config)
         tracker.no_obj_ptr = torch.nn.Parameter(torch.zeros(1))  # says where the session lives
         points = torch.tensor(case["points"])
-        prompt = TrackerSession(tracker, _nothing, (1, 1))._click_prompt(points, torch.ones(len(points)), None, False)
+        prompt = TrackerSession(tracker, _nothing, (1, 1))._click_prompt(points, torch.ones(len(points)), None)
         return _error(prompt.points[0] / size, case["out"], size)
     if kind.startswith("prompt encoder"):
         encoder = PromptEncoder(replace(config, d_model=4, decoder_heads=1, memory_dim=1, attention_downsample_rate=1))
