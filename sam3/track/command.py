@@ -1,9 +1,9 @@
 """``sam3 track``: find objects in videos and follow them."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from sam3.io.model_card import ModelCard
+    from sam3.model.video.settings import VideoSettings
     from sam3.track.follower import Follower
     from sam3.track.run import Summary
     from sam3.track.run_folder import TrackSettings
@@ -120,6 +121,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="without the heuristics over time: objects show at once, short-lived mistakes, too",
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=_setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other threshold of the video model (sam3/model/video/settings.py); repeatable",
+    )
     add_output_kinds(parser, KINDS)
     parser.add_argument(
         "--fps",
@@ -147,6 +156,15 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    """A value of ``--set``."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE with a number, true, false or null") from None
+
+
 def _settings(
     arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: "torch.device"
 ) -> "TrackSettings":
@@ -168,19 +186,30 @@ def _settings(
 
 def _thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
     """Those of the video model that were given."""
-    given = {
-        "score_threshold": arguments.score_threshold,
-        "new_object_score": arguments.new_object_score,
-        "max_objects": arguments.max_objects,
-    }
-    found = {name: value for name, value in given.items() if value is not None}
-    for name, value in found.items():
+    from sam3.model.video.settings import with_thresholds
+
+    found = dict(arguments.set)
+    for name in ("score_threshold", "new_object_score", "max_objects"):
+        value = getattr(arguments, name)
+        if value is None:
+            continue
         option = "--" + name.replace("_", "-")
         if name == "max_objects" and value < 1:
             raise ConfigError(f"{option} {value}: give a positive number")
         if name != "max_objects" and not 0 <= value < 1:
             raise ConfigError(f"{option} {value}: scores lie between 0 and 1, so must the threshold (below 1)")
+        found[name] = value
+    try:
+        with_thresholds(_base_settings(not arguments.no_temporal_disambiguation), found)
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from error
     return found
+
+
+def _base_settings(temporal_disambiguation: bool) -> "VideoSettings":
+    from sam3.model.video.settings import VideoSettings, without_heuristics
+
+    return VideoSettings() if temporal_disambiguation else without_heuristics()
 
 
 def _build_follower(
@@ -188,6 +217,7 @@ def _build_follower(
 ) -> "Follower":
     import torch
 
+    from sam3.model.video.settings import with_thresholds
     from sam3.model_builder import build_sam3_video_predictor
     from sam3.track.follower import Follower
 
@@ -198,7 +228,7 @@ def _build_follower(
         resolution=settings.resolution,
         config=arguments.config,
     )
-    predictor.settings = replace(predictor.settings, **settings.thresholds)
+    predictor.settings = with_thresholds(predictor.settings, settings.thresholds)
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]
     return Follower(predictor, settings.phrases, dtype)
 

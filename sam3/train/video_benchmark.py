@@ -4,7 +4,7 @@ Source: spec/evaluation.md 1.4, 3.8 and 8.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from sam3.eval.veval import evaluate_files
 from sam3.eval.veval_command import HEADLINES
 from sam3.io.files import fingerprint
 from sam3.model.sam3_video_predictor import Sam3VideoPredictor, TrackedVideoFrame
-from sam3.model.video.settings import VideoSettings
+from sam3.model.video.settings import VideoSettings, with_thresholds, without_heuristics
 from sam3.model_builder import build_sam3_video_predictor
 from sam3.ops import rle
 from sam3.train.assembly import choose_device, choose_precision
 from sam3.train.model_setup import model_shape
 from sam3.train.parts import build_part
-from sam3.train.schema import RunConfig
+from sam3.train.schema import RunConfig, VideoBenchmarkConfig
 from sam3.train.trainer import Precision
 
 
@@ -33,7 +33,7 @@ class VideoBenchmark:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        _check_settings(config.data.benchmark.video.settings)
+        self.settings = _settings(config.data.benchmark.video)
         self.dataset: SacoVideoDataset = build_part(config.data.val.dataset)
         folder = Path(config.launcher.experiment_log_dir) / "preds"
         self.predictions = folder / f"{config.data.benchmark.name}_preds.json"
@@ -121,7 +121,7 @@ class VideoBenchmark:
             resolution=model.resolution,
             config=model_shape(model),
         )
-        predictor.settings = replace(predictor.settings, **video.settings)
+        predictor.settings = self.settings
         return predictor
 
 
@@ -154,14 +154,14 @@ def _in_precision(frames: Iterator[TrackedVideoFrame], precision: Precision) -> 
         yield frame
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
-    """Raises:
-    ConfigError: a threshold that the video model does not have.
+def _settings(video: VideoBenchmarkConfig) -> VideoSettings:
+    """Every threshold of the run.
+
+    Raises:
+        ConfigError: one that the video model does not have, or of another kind.
     """
-    known = {setting.name for setting in fields(VideoSettings)}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ConfigError(
-            f"data.benchmark.video.settings.{unknown[0]}: the video model has no such threshold; it has "
-            f"{', '.join(sorted(known))}"
-        )
+    base = VideoSettings() if video.temporal_disambiguation else without_heuristics()
+    try:
+        return with_thresholds(base, video.settings)
+    except ConfigError as error:
+        raise ConfigError(f"data.benchmark.video.settings: {error}") from error

@@ -60,6 +60,9 @@ def test_a_run_from_start_to_end(checkpoint: Path, tmp_path: Path, capsys):
         (["{frames}", "--prompt", " "], "--prompt is empty"),
         (["{frames}", "--new-object-score", "1.5"], "--new-object-score 1.5: scores lie between 0 and 1"),
         (["{frames}", "--max-objects", "0"], "--max-objects 0: give a positive number"),
+        (["{frames}", "--set", "hotstart=1"], "--set: the video model has no threshold 'hotstart'; it has"),
+        (["{frames}", "--set", "nms_iou=true"], "--set: nms_iou is True; expected a value like 0.1"),
+        (["{frames}", "--set", "hotstart_delay=3"], "hotstart_unmatched .8.* must not exceed hotstart_delay .3"),
         (["{frames}", "--device", "cpus"], "--device: device 'cpus' cannot be used here"),
     ],
 )
@@ -96,12 +99,14 @@ def test_frame_rates(text: str, rate: float):
     assert float(parse_arguments(["x", "--output", "o", "--fps", text]).fps) == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("more", [["--fps", "0"], ["--fps", "1/0"], ["--write", "video"]])
+@pytest.mark.parametrize("more", [["--fps", "0"], ["--fps", "1/0"], ["--write", "video"], ["--set", "a=b"]])
 def test_arguments_that_are_no_good_end_with_code_2(more: list[str], capsys):
     with pytest.raises(SystemExit) as end:
         parse_arguments(["x", "--output-dir", "o", *more])
     assert end.value.code == 2
-    assert re.search("no frame rate|is unknown; choose from overlay,masks,masklets,csv", capsys.readouterr().err)
+    assert re.search(
+        "no frame rate|no NAME=VALUE|is unknown; choose from overlay,masks,masklets,csv", capsys.readouterr().err
+    )
 
 
 def test_after_kill_nine_the_same_command_gives_the_files_of_a_straight_run(

@@ -156,7 +156,9 @@ def test_the_dry_run_says_what_will_be_asked(world: Path, tmp_path: Path, capsys
 
 
 def test_wrong_settings_and_missing_frames_are_named(world: Path, tmp_path: Path):
-    with pytest.raises(ConfigError, match="video.settings.hotstart: the video model has no such threshold"):
+    with pytest.raises(
+        ConfigError, match="data.benchmark.video.settings: the video model has no threshold 'hotstart'; it"
+    ):
         main(arguments(world, tmp_path, "data.benchmark.video.settings={hotstart: 1}"))
     with pytest.raises(ConfigError, match="ann_file: the file .*sav_test.json does not exist"):
         main(arguments(world, tmp_path, "data.split=test"))

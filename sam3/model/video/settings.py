@@ -1,6 +1,8 @@
 """Every threshold of the video model in one place (spec/tracker_video.md 6.1, default build)."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from sam3.errors import ConfigError
 
@@ -50,3 +52,21 @@ class VideoSettings:
 def without_heuristics() -> VideoSettings:
     """The released build without temporal disambiguation; duplicates and occlusions are still dealt with."""
     return replace(VideoSettings(), hotstart_delay=0, hotstart_unmatched=0, hotstart_duplicate=0, recondition_every=0)
+
+
+def with_thresholds(settings: VideoSettings, given: Mapping[str, Any]) -> VideoSettings:
+    """``settings`` with some of its fields changed, checked as what users wrote.
+
+    Raises:
+        ConfigError: an unknown name, a value of another kind, or numbers that contradict each other.
+    """
+    known = asdict(VideoSettings())
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"the video model has no threshold {name!r}; it has {', '.join(sorted(known))}")
+        kinds = {bool: (bool,), int: (int,), float: (int, float), type(None): (int, float, type(None))}[
+            type(known[name])
+        ]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ConfigError(f"{name} is {value!r}; expected a value like {known[name]!r}")
+    return replace(settings, **given)
