@@ -43,7 +43,7 @@ class FrameStream:
         """Whether there is a frame ``index``; takes pictures up to it."""
         while index >= self._next and not self._has_ended:
             self._take()
-        return index < self._next
+        return 0 <= index < self._next
 
     def frame(self, index: int) -> Image.Image:
         """Frame ``index``.
@@ -52,7 +52,7 @@ class FrameStream:
             ForgottenFrameError: it is not among the frames that are kept.
             DataError: it lies behind the end, or has another size than the first one.
         """
-        if index < 0 or not self.has(index):
+        if not self.has(index):
             raise DataError(f"frame {index} is outside {self.name} of {self._next} frames")
         if index not in self._kept:
             raise ForgottenFrameError(
