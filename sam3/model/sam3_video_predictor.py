@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from sam3.errors import ConfigError, SessionError
-from sam3.io.frames import open_frames
+from sam3.io.frames import VideoInput, open_frames
 from sam3.model.video.open_video import OpenVideo, ShownFrame
 from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.prompts import (
@@ -30,6 +29,7 @@ from sam3.model.video.prompts import (
 )
 from sam3.model.video.registry import Sessions
 from sam3.model.video.sam3_video import Sam3Video
+from sam3.model.video.saving import next_frame, require_phrases
 from sam3.model.video.settings import VideoSettings
 
 _log = logging.getLogger(__name__)
@@ -206,40 +206,62 @@ class Sam3VideoPredictor:
 
     def track(
         self,
-        source: str | Path | Sequence[Image.Image],
+        source: VideoInput,
         prompts: str | Sequence[str] | None = None,
         *,
         start: int = 0,
         prompt: str | None = None,
+        save_to: str | Path | None = None,
+        save_every: int = 100,
+        resume_from: str | Path | None = None,
     ) -> Iterator["TrackedVideoFrame"]:
         """Everything that the phrases name, frame by frame from ``start`` on, each object with one id throughout.
 
         Args:
-            source: folder of pictures, picture, video file, or list of PIL images.
+            source: folder of pictures, picture, video file, list or iterator of pictures, device or address.
             prompts: one phrase or several; phrases do not influence each other.
             prompt: the same, under its former name.
+            save_to: file to go on from after a crash, written anew after every ``save_every`` frames: as soon as the
+                next frame is asked for, so that the caller has dealt with all frames before.
+            resume_from: such a file; the frames that follow it come, at most ``save_every`` of them a second time. A
+                source of unknown length must go on at frame ``next_frame(resume_from)``
+                (:func:`sam3.model.video.saving.next_frame`).
 
         Raises:
             SessionError: no phrase, an empty one, or ``start`` outside the video.
+            DataError: ``resume_from`` was saved with other weights, settings, phrases or for another video.
         """
         given = prompts if prompts is not None else prompt
         phrases = [given] if isinstance(given, str) else list(given or ())
         if not phrases:
             raise SessionError("track needs at least one phrase in prompts")
-        video = OpenVideo(self.model, open_frames(source), self.settings, self.partners)
+        first = 0 if resume_from is None else next_frame(resume_from)
+        video = OpenVideo(self.model, open_frames(source, first=first), self.settings, self.partners)
         try:
             with torch.inference_mode():
-                video.look_for_each(video.require_frame("start", start), [read_phrase(phrase) for phrase in phrases])
-            for shown in _without_gradients(video.propagate(start)):
-                yield TrackedVideoFrame(
-                    index=shown.index,
-                    ids=shown.objects.obj_ids,
-                    labels=shown.labels,
-                    scores=shown.objects.scores.numpy(),
-                    masks=shown.objects.masks.numpy(),
-                )
+                if resume_from is not None:
+                    video.load(resume_from)
+                    require_phrases(video, phrases, resume_from)
+                else:
+                    video.require_frame("start", start)
+                    video.look_for_each(start, [read_phrase(phrase) for phrase in phrases])
+            frames = video.propagate(start) if resume_from is None else video.go_on()
+            for number, shown in enumerate(_without_gradients(frames), 1):
+                yield _tracked(shown)
+                if save_to is not None and number % save_every == 0:
+                    video.save(save_to)
         finally:
             video.close()
+
+
+def _tracked(shown: ShownFrame) -> "TrackedVideoFrame":
+    return TrackedVideoFrame(
+        index=shown.index,
+        ids=shown.objects.obj_ids,
+        labels=shown.labels,
+        scores=shown.objects.scores.numpy(),
+        masks=shown.objects.masks.numpy(),
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A video that somebody works on: its frames, what is looked for in them, and the sessions that answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from sam3.errors import SessionError, listed
@@ -13,6 +14,7 @@ from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.perception import Perception, Question
 from sam3.model.video.prompts import Clicks, Example
 from sam3.model.video.sam3_video import Sam3Video
+from sam3.model.video.saving import restore_video, save_video
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_model import Detections, HasFrame, VideoModel
 from sam3.model.video.video_session import VideoSession
@@ -46,7 +48,8 @@ class OpenVideo:
     partners: Partners = ALONE
     perception: Perception = field(init=False)
     concepts: list[Concept] = field(default_factory=list, init=False)
-    _ids: ObjectIds = field(default_factory=ObjectIds, init=False)
+    ids: ObjectIds = field(default_factory=ObjectIds, init=False)
+    later: list[Mapping[str, Any]] = field(default_factory=list, init=False)  # passes that follow the one under way
     _turn: int = field(default=0, init=False)  # rises when a propagation has to end
 
     def __post_init__(self) -> None:
@@ -76,7 +79,7 @@ class OpenVideo:
     def reset(self) -> None:
         """Forget every prompt and result."""
         self.cancel()
-        self._ids = ObjectIds()
+        self.ids = ObjectIds()
         self._look_for([])
 
     def look_for(
@@ -90,8 +93,8 @@ class OpenVideo:
         """
         if beside and phrase is not None and phrase in self.phrases:
             raise SessionError(f"the phrase {phrase!r} is looked for already; remove_phrase ends that")
-        ids = self._ids if beside else ObjectIds()
-        concept = self._concept(phrase, frame, example, ids)
+        ids = self.ids if beside else ObjectIds()
+        concept = self._concept(phrase, frame, None if example is None else self._prompt_of(example), ids)
         return self._prompt(frame, [concept], kept=self.concepts if beside else [], ids=ids)
 
     def look_for_each(self, frame: int, phrases: Sequence[str]) -> ShownFrame:
@@ -105,7 +108,7 @@ class OpenVideo:
         concept = self._concept_of(clicks.obj_id) or next(iter(self.concepts), None)
         is_first = concept is None
         if is_first:
-            concept = Concept("", None, VideoSession(**self._parts(None, self.settings, self._ids)))
+            concept = Concept("", None, VideoSession(**self._parts(None, self.settings, self.ids)))
         shown = concept.session.prompt_points(
             frame,
             clicks.obj_id,
@@ -152,6 +155,31 @@ class OpenVideo:
         """What is looked for."""
         return [concept.label for concept in self.concepts if concept.question is not None]
 
+    # --- saving ---
+
+    def save(self, path: str | Path) -> None:
+        """Write a file with which :meth:`load` goes on, with equal results, also in the middle of a propagation."""
+        save_video(self, path)
+
+    def load(self, path: str | Path) -> None:
+        """Become what :meth:`save` wrote of the same video; :meth:`go_on` goes on with what was under way.
+
+        Raises:
+            DataError: no such file, or one of something else, or made for other weights, settings or videos; nothing
+                has changed.
+        """
+        restore_video(self, path)
+
+    def begin_again(self, concepts: Sequence[Mapping[str, Any]], next_id: int, later: Sequence[Mapping]) -> None:
+        """New and empty concepts in place of what there was, as a file describes them.
+
+        Args:
+            later: passes that follow the one under way, as :attr:`later` holds them.
+        """
+        self.cancel()
+        self.ids, self.later = ObjectIds(next_id), list(later)
+        self._look_for([self._described(**values) for values in concepts])
+
     # --- propagation ---
 
     def propagate(
@@ -171,19 +199,14 @@ class OpenVideo:
         if first is None:
             raise SessionError("nothing to propagate: add a prompt first")
         self.cancel()
-        turn = self._turn
-        for is_reverse in directions:
-            for concept in self.concepts:
-                concept.session.begin(
-                    start, limit=limit, is_reverse=is_reverse, first=first, in_any_direction=len(directions) > 1
-                )
-            yield from self.go_on()
-            if self._turn != turn:
-                return
+        asked = {"start": start, "limit": limit, "first": first, "in_any_direction": len(directions) > 1}
+        self.later = [asked | {"is_reverse": is_reverse} for is_reverse in directions]
+        yield from self.go_on()
 
     def cancel(self) -> None:
         """End the propagation that is under way, between two frames."""
         self._turn += 1
+        self.later = []
         for concept in self.concepts:
             concept.session.state.under_way = None
 
@@ -196,11 +219,17 @@ class OpenVideo:
     def go_on(self) -> Iterator[ShownFrame]:
         """The rest of the propagation that is under way."""
         turn = self._turn
-        passes = [concept.session.state.under_way for concept in self.concepts if concept.session.is_under_way]
-        if passes:
-            self.perception.expect(passes[0].frames(self._has_frame))
-        for frame, answers in in_lock_step(lambda: self.concepts if self._turn == turn else []):
-            yield self._shown(frame, answers)
+        while self._turn == turn:
+            passes = [concept.session.state.under_way for concept in self.concepts if concept.session.is_under_way]
+            if passes:
+                self.perception.expect(passes[0].frames(self._has_frame))
+            for frame, answers in in_lock_step(lambda: self.concepts if self._turn == turn else []):
+                yield self._shown(frame, answers)
+            if self._turn != turn or not self.later:
+                return
+            following = self.later.pop(0)
+            for concept in self.concepts:
+                concept.session.begin(**following)
 
     # --- parts ---
 
@@ -223,7 +252,7 @@ class OpenVideo:
         elif under_way := next((c.session.state.under_way for c in kept if c.session.is_under_way), None):
             for concept in new:
                 concept.session.join(under_way)
-        self._ids = ids
+        self.ids = ids
         return self._shown(frame, answers)
 
     def _first_frame(self) -> int | None:
@@ -235,20 +264,26 @@ class OpenVideo:
         self.concepts = concepts
         self.perception.ask([concept.question for concept in concepts if concept.question is not None])
 
-    def _concept(self, phrase: str | None, frame: int, example: Example | None, ids: ObjectIds) -> Concept:
+    def _prompt_of(self, example: Example) -> GeometricPrompt:
+        box = box_xyxy_to_cxcywh(example.box[None])[0]
+        return GeometricPrompt.empty(1, self.model.detector.device).append_box(box, example.is_positive)
+
+    def _concept(self, phrase: str | None, frame: int, example: GeometricPrompt | None, ids: ObjectIds) -> Concept:
         label = phrase or VISUAL_PHRASE
         is_seen_once = label == VISUAL_PHRASE
-        device = self.model.detector.device
-        prompt = None
-        if example is not None:
-            box = box_xyxy_to_cxcywh(example.box[None])[0]
-            prompt = GeometricPrompt.empty(1, device).append_box(box, example.is_positive)
-        question = Question(self.model.detector.encode_text([label]), prompt, frame, only_with_example=is_seen_once)
+        question = Question(self.model.detector.encode_text([label]), example, frame, only_with_example=is_seen_once)
         settings = self.settings
         if is_seen_once and not settings.as_reference:
             # What only an example shows is not detected again, so nothing may be removed for not being detected.
             settings = replace(settings, hotstart_delay=0, hotstart_unmatched=0, hotstart_duplicate=0)
         return Concept(label, question, VideoSession(**self._parts(question, settings, ids)))
+
+    def _described(
+        self, *, label: str, is_asked: bool, example: GeometricPrompt | None, example_frame: int | None
+    ) -> Concept:
+        if is_asked:
+            return self._concept(label, example_frame, example, self.ids)
+        return Concept(label, None, VideoSession(**self._parts(None, self.settings, self.ids)))
 
     def _parts(self, question: Question | None, settings: VideoSettings, ids: ObjectIds) -> dict[str, Any]:
         return {

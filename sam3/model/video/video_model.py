@@ -3,7 +3,7 @@
 The detector and the features of a frame are given as functions, so that the step can be tested without a network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,6 +25,7 @@ from sam3.ops.masks import blank_if_mostly_lost, mask_iou
 from sam3.ops.nms import greedy_nms
 
 _BLANK = -10.0  # logit of a track that gives way
+EMPTY_FRAMES = 16  # without a pixel, before an object may lose its place to a new one
 _REMEMBERED = 10.0  # object score of what is remembered: there or not
 
 
@@ -68,7 +69,8 @@ class FramePlan:
     removed: set[int] = field(default_factory=set)
     hidden: set[int] = field(default_factory=set)
     blanked: list[int] = field(default_factory=list)
-    num_dropped: int = 0  # new objects beyond the limit
+    evicted: list[int] = field(default_factory=list)  # objects without a pixel that gave their place to new ones
+    num_dropped: int = 0  # objects that are not tracked, or no longer, because there is no room
 
 
 Detector = Callable[[int], Detections]
@@ -87,6 +89,11 @@ class VideoModel:
         self.tracker = tracker
         self.settings = settings
         self.limits = limits or MemoryLimits()
+
+    @property
+    def max_objects(self) -> int:
+        """That are tracked at a time: what the settings say, or what there is memory for."""
+        return min(self.settings.max_objects, self.limits.max_objects or self.settings.max_objects)
 
     # --- a video ---
 
@@ -111,6 +118,16 @@ class VideoModel:
         objects.num_dropped = result.num_dropped
         return objects
 
+    def new_session(self, state: VideoState, features: FeatureSource) -> TrackerSession:
+        """A session for further objects of the video; it is not part of the state yet."""
+        return TrackerSession(
+            self.tracker,
+            features,
+            state.video_size,
+            state.num_frames,
+            absent_without_answer=not self.settings.as_reference,
+        )
+
     # --- one frame ---
 
     def step(
@@ -126,7 +143,7 @@ class VideoModel:
         scores = dict(zip(tracks.obj_ids, tracks.logits.sigmoid().tolist(), strict=True))
         masks = self._video_masks(tracks.obj_ids, tracks.masks, state.video_size)
         masks |= self._begin(state, frame, found, plan, features)
-        state.drop(plan.removed)
+        state.drop([*plan.removed, *plan.evicted])
         scores |= {obj_id: state.birth_scores[obj_id] for obj_id in plan.new_ids}
         state.results.put(frame, masks, FrameResult({}, scores, plan.hidden, plan.num_dropped))
         self.forget(state, frame, is_reverse)
@@ -168,9 +185,11 @@ class VideoModel:
         if settings.border is not None and new:
             inside = away_from_border(found.boxes_xyxy[new], settings.border).tolist()
             new = [index for index, yes in zip(new, inside, strict=True) if yes]
-        kept = within_limit(new, found.scores, settings.max_objects - len(tracks.obj_ids))
+        evicted = self._make_room(state, frame, len(tracks.obj_ids) + len(new), association.empty)
+        kept = within_limit(new, found.scores, self.max_objects - (len(tracks.obj_ids) - len(evicted)))
         association.new_detections[:] = kept
-        plan = FramePlan(frame, association, state.ids.take(len(kept)), num_dropped=len(new) - len(kept))
+        dropped = len(new) - len(kept) + len(evicted)
+        plan = FramePlan(frame, association, state.ids.take(len(kept)), evicted=evicted, num_dropped=dropped)
         for obj_id, index in zip(plan.new_ids, kept, strict=True):
             state.birth_scores[obj_id] = float(found.scores[index])
         if settings.hotstart_delay:
@@ -185,6 +204,16 @@ class VideoModel:
                 exempt=() if settings.as_reference else state.clicked,
             )
         return plan
+
+    def _make_room(self, state: VideoState, frame: int, wanted: int, empty: Sequence[int]) -> list[int]:
+        """Objects that give their place to new ones where memory allows fewer than ``wanted``: those without a pixel
+        for longest, if for :data:`EMPTY_FRAMES` or more."""
+        excess = wanted - (self.limits.max_objects or wanted)
+        if excess <= 0:
+            return []
+        ages = {obj_id: abs(frame - state.empty_since.get(obj_id, frame)) for obj_id in empty}
+        old = [obj_id for obj_id, age in ages.items() if age >= EMPTY_FRAMES]
+        return sorted(old, key=lambda obj_id: (-ages[obj_id], obj_id))[:excess]
 
     def recondition(self, state: VideoState, frame: int, found: Detections, tracks: Tracks, plan: FramePlan) -> None:
         """Every so often, tracks that a confident detection covers begin anew from its mask."""
@@ -220,6 +249,8 @@ class VideoModel:
         is_empty = ~(tracks.masks > 0).flatten(1).any(1)
         for obj_id, gone in zip(tracks.obj_ids, (is_empty | blank.to(is_empty.device)).tolist(), strict=True):
             state.last_occluded[obj_id] = frame if gone else state.last_occluded.get(obj_id, NEVER)
+        since = {obj_id: state.empty_since.get(obj_id, frame) for obj_id in tracks.obj_ids}
+        state.empty_since = {obj_id: since[obj_id] for obj_id, yes in zip(since, is_empty.tolist(), strict=True) if yes}
 
     def remember(self, state: VideoState, frame: int, tracks: Tracks) -> None:
         """Encode what is left of every object after its neighbours took their pixels."""
@@ -244,13 +275,7 @@ class VideoModel:
         if not plan.new_ids:
             return {}
         masks = found.masks[plan.association.new_detections]
-        session = TrackerSession(
-            self.tracker,
-            features,
-            state.video_size,
-            state.num_frames,
-            absent_without_answer=not self.settings.as_reference,
-        )
+        session = self.new_session(state, features)
         for obj_id, mask in zip(plan.new_ids, masks, strict=True):
             session.add_mask(frame, obj_id, self._prompt(mask))
         session.consolidate()

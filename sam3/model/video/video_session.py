@@ -135,10 +135,10 @@ class VideoSession:
     def go_on(self) -> Iterator[Shown]:
         """The rest of the propagation that is under way, perhaps begun by another process."""
         while self.is_under_way:
-            self.advance()
-            for frame in list(self.state.under_way.ready):
-                if (shown := self.take(frame)) is not None:
-                    yield frame, shown
+            if not (ready := self.state.under_way.ready):
+                self.advance()
+            elif (shown := self.take(frame := ready[0])) is not None:
+                yield frame, shown
 
     def begin(
         self,
@@ -247,19 +247,13 @@ class VideoSession:
             self.state.history = shortened([*self.state.history, action])
 
     def _new_session(self) -> TrackerSession:
-        limit = self.model.settings.max_objects
+        limit = self.model.max_objects
         if len(self.state.obj_ids) >= limit:
             raise SessionError(
                 f"{len(self.state.obj_ids)} objects are tracked and the limit is {limit}: remove one before adding "
-                "another, or raise max_objects"
+                "another, or raise max_objects or the memory_budget"
             )
-        return TrackerSession(
-            self.model.tracker,
-            self.features,
-            self.state.video_size,
-            self.state.num_frames,
-            absent_without_answer=not self.model.settings.as_reference,
-        )
+        return self.model.new_session(self.state, self.features)
 
     def _accept(self, obj_id: int, frame: int) -> None:
         """What a person points at exists, whatever was counted about it."""

@@ -46,6 +46,7 @@ class VideoState:
     sessions: list[TrackerSession] = field(default_factory=list)
     birth_scores: dict[int, float] = field(default_factory=dict)  # of detections; 1 for what a person made
     last_occluded: dict[int, int] = field(default_factory=dict)
+    empty_since: dict[int, int] = field(default_factory=dict)  # of objects without a pixel
     hot_start: HotStart = field(default_factory=HotStart)
     confirmation: Confirmation = field(default_factory=Confirmation)
     results: Results = field(init=False)  # what was found on each frame
@@ -72,6 +73,7 @@ class VideoState:
             if (session := self.session_of(obj_id)) is not None:
                 session.remove(obj_id)
             self.last_occluded.pop(obj_id, None)
+            self.empty_since.pop(obj_id, None)
         self.sessions = [session for session in self.sessions if session.obj_ids]
 
     def hidden_on(self, frame: int) -> set[int]:
@@ -83,4 +85,6 @@ class VideoState:
         known = {*self.obj_ids, *self.results.obj_ids}
         for obj_id in [obj_id for obj_id in self.birth_scores if obj_id not in known]:
             del self.birth_scores[obj_id]
+        for obj_id in [obj_id for obj_id in self.clicked if obj_id not in known]:
+            del self.clicked[obj_id]
         self.hot_start.keep_only(known, settings)
