@@ -1,12 +1,11 @@
 """``sam3 eval veval`` and ``scripts/eval/veval/eval_veval.py``: all video metrics of one prediction file or of all."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sam3.arguments import CommandParser, Subcommand, pick_subcommand, subcommand_usage
-from sam3.errors import DataError
+from sam3.errors import DataError, UserError
 from sam3.eval.veval import VevalResult, evaluate_files
 from sam3.eval.video_command import add_report_arguments, described, require_report, write_report
 
@@ -86,16 +85,22 @@ def every(argv: Sequence[str] | None = None) -> int:
         "--subset", nargs="+", choices=SETS, default=SETS, metavar="SET", help=f"some of: {', '.join(SETS)} (all)"
     )
     parser.add_argument("--report", metavar="FILE", help="also write an HTML page that says where pHOTA was lost")
+    parser.add_argument("--compare_dir", metavar="DIR", help="predictions of another model, compared in the report")
     arguments = parser.parse_args(argv)
-    sets = _require_files(arguments)
+    if arguments.compare_dir and not arguments.report:
+        raise UserError("--compare_dir is shown in the report; name its file with --report")
+    sets = _require_files(arguments.subset, arguments.gt_annot_dir, arguments.pred_dir)
+    others = [{} for _ in sets]
+    if arguments.compare_dir:
+        found = _require_files(arguments.subset, arguments.gt_annot_dir, arguments.compare_dir)
+        others = [{"other_pred_file": predictions} for _, _, predictions in found]
     for name, truth, predictions in sets:
         target = Path(arguments.eval_res_dir) / f"{name}_eval_res.json"
         print(headline(name, evaluate_files(truth, predictions, target, progress=sys.stderr.isatty())), flush=True)
     if arguments.report:
-        write_report(
-            arguments.report,
-            [{"name": name, "gt_file": truth, "pred_file": predictions} for name, truth, predictions in sets],
-        )
+        names = ("name", "gt_file", "pred_file")
+        subsets = [dict(zip(names, files, strict=True)) | other for files, other in zip(sets, others, strict=True)]
+        write_report(arguments.report, subsets)
     return 0
 
 
@@ -108,14 +113,14 @@ def headline(name: str, result: VevalResult) -> str:
     return f"{name}: {', '.join(shown)}"
 
 
-def _require_files(arguments: argparse.Namespace) -> list[tuple[str, Path, Path]]:
+def _require_files(chosen: Sequence[str], gt_dir: str, pred_dir: str) -> list[tuple[str, Path, Path]]:
     """Name, ground truth and predictions of each set that was asked for."""
     found, missing = [], []
     for name in SETS:
-        if name not in arguments.subset:
+        if name not in chosen:
             continue
-        truth = Path(arguments.gt_annot_dir) / f"{name}.json"
-        choices = [Path(arguments.pred_dir) / file for file in (f"{name}_preds.json", f"{name}.json")]
+        truth = Path(gt_dir) / f"{name}.json"
+        choices = [Path(pred_dir) / file for file in (f"{name}_preds.json", f"{name}.json")]
         predictions = next((path for path in choices if path.is_file()), choices[0])
         missing += [str(path) for path in (truth, predictions) if not path.is_file()]
         found.append((name, truth, predictions))

@@ -33,7 +33,7 @@ def test_every_option_of_its_commands_exists(guide, capsys):
 
 def test_every_option_of_the_reports_commands_exists(report_guide, capsys):
     evaluations = [line for line in commands(report_guide) if line.startswith("sam3 eval")]
-    assert len(evaluations) == 4
+    assert len(evaluations) == 5
     for command in evaluations:
         arguments = shlex.split(command)[2:]
         names = [word for word in arguments[:2] if re.fullmatch("[a-z0-9]+", word)]

@@ -117,6 +117,28 @@ def test_boxes_and_whole_evaluations_have_the_same_page(world: Path, tmp_path: P
     assert f"All pairs together score {100 * number:.2f} of 100" in (tmp_path / "v.html").read_text(encoding="utf-8")
 
 
+def test_sets_are_reported_together_and_compared(world: Path, tmp_path: Path):
+    for folder, predictions in (("gt", "gt"), ("a", "miss"), ("b", "perfect")):
+        (tmp_path / folder).mkdir()
+        for name in ("saco_veval_sav_val", "saco_veval_yt1b_val"):
+            (tmp_path / folder / f"{name}.json").write_bytes((world / f"{predictions}.json").read_bytes())
+    folders = ["--gt_annot_dir", str(tmp_path / "gt"), "--pred_dir", str(tmp_path / "a")]
+    folders += ["--eval_res_dir", str(tmp_path / "out"), "--subset", "saco_veval_sav_val", "saco_veval_yt1b_val"]
+    with pytest.raises(UserError, match="--compare_dir is shown in the report"):
+        main(["veval", "all", *folders, "--compare_dir", str(tmp_path / "b")])
+    main(["veval", "all", *folders, "--compare_dir", str(tmp_path / "b"), "--report", str(tmp_path / "r.html")])
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "pHOTA of masks: 2 sets" in page
+    compared = page.split("<h2>Compared")[1].split("<h2>")[0]
+    names = re.findall(r"<tr><td>([^<]+)</td>", compared)
+    assert names == [
+        "saco_veval_sav_val",
+        "saco_veval_sav_val: challenging pairs",
+        "saco_veval_yt1b_val",
+        "saco_veval_yt1b_val: challenging pairs",
+    ]
+
+
 def test_a_file_against_itself_does_not_differ(world: Path, tmp_path: Path):
     page = run(world, tmp_path / "r.html", "miss", "--compare", str(world / "miss.json"))
     row = re.search(r"<tr><td>miss</td>(.*?)</tr>", page.split("<h2>Compared")[1], re.DOTALL).group(1)
