@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = "sam3"
+_VIDEO_LOADERS = ("cv2", "torchcodec")
 
 
 def build_sam3_image_model(
@@ -107,16 +108,29 @@ def build_sam3_video_model(
     bpe_path: str | Path | None = None,
     apply_temporal_disambiguation: bool = True,
     resolution: int | None = None,
+    compile: bool = False,
     config: str | ModelConfig = DEFAULT_CONFIG,
+    has_presence_token: bool = True,
+    geo_encoder_use_img_cross_attn: bool = True,
+    strict_state_dict_loading: bool = True,
 ) -> Sam3Video:
     """Build detector and tracker with their weights; arguments as of :func:`build_sam3_image_model`.
 
     Args:
         apply_temporal_disambiguation: the tracker prefers memories of frames on which an object was seen well.
+        has_presence_token: the detector has one; ``False`` is refused.
+        geo_encoder_use_img_cross_attn: it does; ``False`` changes nothing, there as here, and is warned of.
+        strict_state_dict_loading: weights must fit; ``False`` changes nothing and is warned of.
 
     Raises:
         CheckpointError: also for a SAM 3.1 file, whose tracker is another network.
     """
+    if not has_presence_token:
+        raise ConfigError("has_presence_token=False: the detector's scores need the presence token; leave it out")
+    if not geo_encoder_use_img_cross_attn:
+        _log.warning("geo_encoder_use_img_cross_attn=False changes nothing: example boxes always look at the picture")
+    if not strict_state_dict_loading:
+        _log.warning("strict_state_dict_loading=False changes nothing: weights that do not fit are refused, and named")
     target = resolve_device(device)
     checkpoint = _read_weights(checkpoint_path, load_from_HF, config)
     if checkpoint is not None and checkpoint.layout == "sam3.1":
@@ -136,6 +150,8 @@ def build_sam3_video_model(
     else:
         _load(model, checkpoint)
         model.detector.card = checkpoint.card
+    if compile:
+        _compile(model.detector)
     return model.eval()
 
 
@@ -145,7 +161,11 @@ def build_sam3_video_predictor(
     gpus_to_use: Sequence[int] | None = None,
     process_group: "ProcessGroup | None" = None,
     apply_temporal_disambiguation: bool = True,
+    compatibility: str = "fixed",
     frames_per_chunk: int = 1,
+    session_expiry_s: float | None = None,
+    video_loader_type: str = "cv2",
+    async_loading_frames: bool = False,
     **options: Any,
 ) -> Sam3VideoPredictor | SharedVideoPredictor:
     """The predictor of :mod:`sam3.model.sam3_video_predictor`; further arguments as of :func:`build_sam3_video_model`.
@@ -155,10 +175,23 @@ def build_sam3_video_predictor(
             the others. With ``device="cpu"``, as many processes on the CPU. Needs ``if __name__ == "__main__":``.
         process_group: share the frames with processes that exist, as torchrun starts them: a group of theirs that
             carries tensors of the CPU (Gloo). All of them must make the same requests.
+        apply_temporal_disambiguation: ``False`` is the build without heuristics: nothing is removed or held back for
+            being seen too rarely, nothing re-conditioned. Duplicates, occlusions and small holes are dealt with still.
+        compatibility: ``"reference"`` repeats the defects of the reference that change results, see
+            docs/video_compatibility.md.
         frames_per_chunk: frames that one process encodes and detects together; more keep a GPU busier and take memory.
+        session_expiry_s: seconds without a request after which a session is closed; None = never.
+        video_loader_type: ``"cv2"`` or ``"torchcodec"``; both are read by PyAV, frame by frame.
+        async_loading_frames: frames are read when they are needed; ``True`` changes nothing.
     """
+    settings = VideoSettings() if apply_temporal_disambiguation else without_heuristics()
+    settings = replace(settings, frames_per_chunk=frames_per_chunk, as_reference=_is_reference(compatibility))
+    if video_loader_type not in _VIDEO_LOADERS:
+        raise ConfigError(f"video_loader_type is {video_loader_type!r}; expected one of {', '.join(_VIDEO_LOADERS)}")
+    if async_loading_frames:
+        _log.warning("async_loading_frames=True changes nothing: frames are read when they are needed")
     options |= {"apply_temporal_disambiguation": apply_temporal_disambiguation}
-    build = partial(_video_predictor, checkpoint_path, frames_per_chunk, options, torch.initial_seed())
+    build = partial(_video_predictor, checkpoint_path, settings, session_expiry_s, options, torch.initial_seed())
     device = str(options.pop("device", None) or "auto")
     if gpus_to_use is None or len(gpus_to_use) == 1:
         own = device if gpus_to_use is None or device == "cpu" else f"cuda:{gpus_to_use[0]}"
@@ -172,7 +205,8 @@ def build_sam3_video_predictor(
 
 def _video_predictor(
     checkpoint_path: str | Path | None,
-    frames_per_chunk: int,
+    settings: VideoSettings,
+    session_expiry_s: float | None,
     options: dict[str, Any],
     seed: int,
     partners: Partners,
@@ -183,8 +217,13 @@ def _video_predictor(
         if partners.size > 1:
             torch.manual_seed(seed)
         model = build_sam3_video_model(checkpoint_path, device=device, **options)
-    settings = VideoSettings() if options["apply_temporal_disambiguation"] else without_heuristics()
-    return Sam3VideoPredictor(model, replace(settings, frames_per_chunk=frames_per_chunk), partners=partners)
+    return Sam3VideoPredictor(model, settings, session_expiry_s=session_expiry_s, partners=partners)
+
+
+def _is_reference(compatibility: str) -> bool:
+    if compatibility not in ("fixed", "reference"):
+        raise ConfigError(f"compatibility is {compatibility!r}; expected fixed or reference")
+    return compatibility == "reference"
 
 
 def _tracker_config(config: ModelConfig, checkpoint: "Checkpoint | None") -> TrackerConfig:

@@ -11,7 +11,8 @@ import torch
 from sam3.config import ModelConfig, tiny
 from sam3.errors import CheckpointError, ConfigError
 from sam3.model.detector.detector import Sam3Image
-from sam3.model_builder import build_sam3_image_model
+from sam3.model.video.settings import VideoSettings, without_heuristics
+from sam3.model_builder import build_sam3_image_model, build_sam3_video_predictor
 
 # Of the sorted lines "key [shape]" of the released detector without its rotary tables.
 RELEASED_DIGEST = "8fa70c50ba06248bb9d320b8337a654148e23aa96677c5dc8fe6ed6057905d72"
@@ -157,3 +158,41 @@ def test_tensors_that_a_layout_never_holds_get_initial_values(tmp_path: Path) ->
     same = [torch.equal(value, loaded[name]) for name, value in model.state_dict().items() if name not in points]
     assert sum(not equal for equal in same) <= 1  # the class token's position, which nothing reads
     assert torch.equal(model.state_dict()[class_position][:, 1:], loaded[class_position][:, 1:])
+
+
+VIDEO = {"config": "tiny", "load_from_HF": False, "device": "cpu"}
+
+
+def test_the_keywords_of_the_video_predictor_take_effect() -> None:
+    predictor = build_sam3_video_predictor(**VIDEO, compatibility="reference", session_expiry_s=5, frames_per_chunk=2)
+    assert predictor.settings == VideoSettings(as_reference=True, frames_per_chunk=2)
+    assert predictor.sessions.expiry_s == 5
+    plain = build_sam3_video_predictor(**VIDEO, apply_temporal_disambiguation=False, video_loader_type="torchcodec")
+    assert plain.settings == without_heuristics()
+    assert not plain.model.tracker.config.use_memory_selection
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"geo_encoder_use_img_cross_attn": False}, "geo_encoder_use_img_cross_attn=False changes nothing"),
+        ({"strict_state_dict_loading": False}, "weights that do not fit are refused"),
+        ({"async_loading_frames": True}, "frames are read when they are needed"),
+    ],
+)
+def test_keywords_without_effect_say_so(options: dict, message: str, caplog: pytest.LogCaptureFixture) -> None:
+    build_sam3_video_predictor(**VIDEO, **options)
+    assert message in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"has_presence_token": False}, "need the presence token"),
+        ({"compatibility": "exact"}, "compatibility is 'exact'; expected fixed or reference"),
+        ({"video_loader_type": "decord"}, "video_loader_type is 'decord'; expected one of cv2, torchcodec"),
+    ],
+)
+def test_keywords_that_cannot_be_met_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_sam3_video_predictor(**VIDEO, **options)

@@ -81,6 +81,13 @@ class TestHotStart:
         assert gone[7] == {6}
         assert 5 not in state.removed
 
+    def test_who_a_person_vouches_for_stays(self):
+        counts = HotStart()
+        given = {"matches": {}, "unmatched": [4], "empty": [], "settings": SETTINGS, "exempt": {4: None}}
+        for frame in range(14):
+            assert counts.update(frame, new=[4] if not frame else [], **given) == (set(), set())
+        assert counts.removed == set()
+
     def test_old_objects_stay(self):
         late = HotStart()
         late.update(0, new=[1], matches={}, unmatched=[], empty=[], settings=SETTINGS)
@@ -166,6 +173,18 @@ class TestSchedule:
                     left.append(under_way.ready.popleft())
                 assert under_way.waiting == set(done) - set(left)
             assert done == left == order
+
+    @pytest.mark.parametrize("is_reverse", [False, True])
+    def test_who_joins_a_pass_begins_with_what_was_not_handed_out(self, is_reverse: bool):
+        under_way = schedule.Pass.over(FULL, 10, 30, is_reverse=is_reverse, delay=3)
+        assert under_way.joined(0).next_frame == (9 if is_reverse else 10)
+        for _ in range(4):
+            under_way.advance()
+        under_way.ready.clear()  # two frames were handed out
+        joined = under_way.joined(delay=7)
+        assert joined.next_frame == (7 if is_reverse else 12)
+        assert (joined.last_frame, joined.delayed.delay) == (under_way.last_frame, 7)
+        assert [under_way.owes(frame) for frame in (joined.next_frame, 9 if is_reverse else 10)] == [True, False]
 
     def test_what_a_history_forgets_decides_nothing(self):
         kinds = schedule.ActionKind
