@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from sam3.track.run import ClipWork, track_clips
     from sam3.track.run_folder import TrackRun
 
+    if arguments.save_every < 1:
+        raise ConfigError(f"--save-every {arguments.save_every}: give a positive number of frames")
     output = Path(arguments.output_dir)
     clips = list_clips(arguments.source, recursive=arguments.recursive, exclude=output)
     checkpoint = checkpoint_path(arguments.checkpoint, arguments.run)
@@ -128,6 +130,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar="NAME=VALUE",
         help="any other threshold of the video model (sam3/model/video/settings.py); repeatable",
+    )
+    parser.add_argument(
+        "--save-every", type=int, default=100, metavar="N", help="frames followed twice, at most, after a kill (100)"
     )
     add_output_kinds(parser, KINDS)
     parser.add_argument(
@@ -230,7 +235,7 @@ def _build_follower(
     )
     predictor.settings = with_thresholds(predictor.settings, settings.thresholds)
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]
-    return Follower(predictor, settings.phrases, dtype)
+    return Follower(predictor, settings.phrases, dtype, arguments.save_every)
 
 
 def _say_plan(checkpoint: Path, settings: "TrackSettings", num_clips: int, device: "torch.device") -> None:

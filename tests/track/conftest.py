@@ -68,7 +68,7 @@ class KnownAnswers:
         self.asked: list[int] = []
         self.model = SimpleNamespace(detector=SimpleNamespace(device=torch.device("cpu")))
 
-    def track(self, source: FrameSource, prompts: list[str]) -> Iterator[TrackedVideoFrame]:
+    def track(self, source: FrameSource, prompts: list[str], **saving) -> Iterator[TrackedVideoFrame]:
         for index in takewhile(source.has, count()):
             if index == self.dies_at:
                 raise Killed

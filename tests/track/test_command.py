@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sam3.errors import CheckpointError, ConfigError, DataError
+from sam3.track.clip_folder import ClipFolder
 from sam3.track.command import main, parse_arguments
 from tests.small_checkpoint import save_small_checkpoint, save_small_video_checkpoint
 from tests.track.conftest import write_frames, write_video
@@ -110,25 +111,67 @@ def test_arguments_that_are_no_good_end_with_code_2(more: list[str], capsys):
 
 
 def test_after_kill_nine_the_same_command_gives_the_files_of_a_straight_run(
-    checkpoint: Path, tmp_path: Path, repository: Path
+    checkpoint: Path, tmp_path: Path, repository: Path, caplog: pytest.LogCaptureFixture
 ):
-    frames = write_frames(tmp_path / "frames", 8)
+    frames = write_frames(tmp_path / "frames", 9)
     straight, out = tmp_path / "straight" / "frames", tmp_path / "out" / "frames"
-    main(arguments(checkpoint, straight.parent, str(frames), "--quiet"))
-    call = [sys.executable, "-m", "sam3", "track", *arguments(checkpoint, out.parent, str(frames), "--quiet")]
+    quick = ["--quiet", "--save-every", "2", "--no-temporal-disambiguation"]
+    main(arguments(checkpoint, straight.parent, str(frames), *quick))
+    assert not (straight / "session.safetensors").exists()
+    call = [sys.executable, "-m", "sam3", "track", *arguments(checkpoint, out.parent, str(frames), *quick)]
     with subprocess.Popen(call, cwd=repository, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if (out / "frames.jsonl").exists() and (out / "frames.jsonl").read_bytes().count(b"\n") > 2:
+            if (out / "session.safetensors").exists():
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.01)
     assert process.returncode == -signal.SIGKILL
     assert not (out / "video.json").exists()
-    assert main(arguments(checkpoint, out.parent, str(frames), "--quiet")) == 0
+    with caplog.at_level("INFO", "sam3.track"):
+        assert main(arguments(checkpoint, out.parent, str(frames), *quick)) == 0
+    went_on = re.search(r"goes on at frame (\d+)", caplog.text)
+    assert int(went_on[1]) >= 2
+    _require_equal(out, straight)
+    assert not list(out.glob(".partial*"))
+
+
+def _require_equal(out: Path, straight: Path) -> None:
     for name in ("masklets.json", "objects.csv", "frames.jsonl", "masks/index.json"):
         assert (out / name).read_bytes() == (straight / name).read_bytes()
-    assert not list(out.glob(".partial*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "ahead"])
+def test_a_session_that_does_not_fit_is_not_gone_on_from(
+    checkpoint: Path, tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    frames = write_frames(tmp_path / "frames", 6)
+    straight, out = tmp_path / "straight" / "frames", tmp_path / "out" / "frames"
+    quick = ["--quiet", "--save-every", "2", "--no-temporal-disambiguation", "--write", "masks,csv,masklets"]
+    main(arguments(checkpoint, straight.parent, str(frames), *quick))
+
+    class Killed(BaseException):
+        pass
+
+    original = ClipFolder.append
+
+    def dies_on_frame_five(self, frame):
+        if frame.index == 5:
+            raise Killed
+        original(self, frame)
+
+    monkeypatch.setattr(ClipFolder, "append", dies_on_frame_five)
+    with pytest.raises(Killed):
+        main(arguments(checkpoint, out.parent, str(frames), *quick))
+    monkeypatch.undo()
+    session, journal = out / "session.safetensors", out / "frames.jsonl"
+    if damage == "cut":
+        session.write_bytes(session.read_bytes()[:-100])
+    else:
+        journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:2]))
+    assert main(arguments(checkpoint, out.parent, str(frames), *quick)) == 0
+    assert "this video is followed from its beginning" in caplog.text
+    _require_equal(out, straight)
 
 
 def test_the_script_is_the_same_command(repository: Path):

@@ -152,7 +152,7 @@ class Interrupted(KnownAnswers):
         super().__init__()
         self.frame, self.times = frame, times
 
-    def track(self, source, prompts):
+    def track(self, source, prompts, **saving):
         for found in super().track(source, prompts):
             for _ in range(self.times if found.index == self.frame else 0):
                 signal.raise_signal(signal.SIGINT)
