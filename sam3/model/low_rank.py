@@ -32,8 +32,13 @@ class LowRank(nn.Module):
             return weight + low_rank_change(self.down, self.up, self.scale)
 
 
-def add_adapters(model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float) -> list[str]:
+def add_adapters(
+    model: nn.Module, targets: Sequence[str], *, rank: int, alpha: float, frozen: Sequence[str] = ()
+) -> list[str]:
     """Give every matrix whose full name matches one of the Unix patterns ``targets`` an adapter that learns.
+
+    Args:
+        frozen: Unix patterns of matrices that get none.
 
     Returns:
         Names of the adapted weights, in the order of the model.
@@ -45,7 +50,7 @@ def add_adapters(model: nn.Module, targets: Sequence[str], *, rank: int, alpha: 
     for pattern in targets:
         if not any(fnmatchcase(name, pattern) for name in matrices):
             raise ConfigError(f"model.tune.lora.targets: pattern {pattern!r} matches no matrix of the model")
-    adapted = [name for name in matrices if any(fnmatchcase(name, pattern) for pattern in targets)]
+    adapted = [name for name in matrices if _matches(name, targets) and not _matches(name, frozen)]
     for name in adapted:
         owner, _, leaf = name.rpartition(".")
         _adapt(model.get_submodule(owner), leaf, rank=rank, alpha=alpha)
@@ -55,6 +60,10 @@ def add_adapters(model: nn.Module, targets: Sequence[str], *, rank: int, alpha: 
 def has_adapters(model: nn.Module) -> bool:
     """Whether any weight of ``model`` has an adapter."""
     return any(isinstance(module, LowRank) for module in model.modules())
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _adapt(owner: nn.Module, leaf: str, *, rank: int, alpha: float) -> None:

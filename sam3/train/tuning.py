@@ -21,7 +21,7 @@ def apply_tuning(model: nn.Module, settings: TuneConfig, frozen: Sequence[str] =
 
     Args:
         settings: ``learn`` names exceptions to ``freeze``; adapters always learn.
-        frozen: patterns that hold whatever ``settings`` say (``model.freeze``).
+        frozen: patterns that hold whatever ``settings`` say (``model.freeze``); what they match gets no adapter.
 
     Raises:
         ConfigError: a pattern that matches nothing, or nothing left to train.
@@ -34,7 +34,8 @@ def apply_tuning(model: nn.Module, settings: TuneConfig, frozen: Sequence[str] =
     ):
         _require_matches(key, patterns, names)
     if settings.lora is not None:
-        add_adapters(model, settings.lora.targets, rank=settings.lora.rank, alpha=settings.lora.alpha)
+        lora = settings.lora
+        add_adapters(model, lora.targets, rank=lora.rank, alpha=lora.alpha, frozen=frozen)
     for name, parameter in model.named_parameters():
         stays = _matches(name, frozen) or (_matches(name, settings.freeze) and not _matches(name, settings.learn))
         parameter.requires_grad_(adapted_weight(name) is not None or not stays)

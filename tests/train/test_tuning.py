@@ -28,7 +28,7 @@ def learning_parts(model):
 
 @pytest.mark.parametrize(
     ("choice", "share"),
-    [("full", 1.0), ("frozen_text", 0.58), ("decoder", 0.04), ("head", 0.005), ("lora", 0.0148)],
+    [("full", 1.0), ("frozen_text", 0.58), ("decoder", 0.04), ("head", 0.005), ("lora", 0.0222)],
 )
 def test_shares_of_the_released_network_that_learn(choice, share):
     settings = load_config(SINGLE, ["paths.dataset_root=/d", f"tune={choice}"]).run.model
@@ -73,6 +73,13 @@ def test_patterns_must_mean_something():
         model_of("tune=lora", "model.tune.lora.targets=['*.norm1.*']")
     apply_tuning(model, TuneConfig())
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_what_is_frozen_gets_no_adapter():
+    adapted = learning_parts(model_of("tune=lora"))
+    frozen = learning_parts(model_of("tune=lora", "model.freeze=['backbone.language_backbone.*']"))
+    assert "backbone.language_backbone" in adapted
+    assert frozen == adapted - {"backbone.language_backbone"}
 
 
 def test_what_the_model_settings_freeze_stays_frozen():
@@ -137,7 +144,7 @@ def test_merged_weights_answer_as_adapters_do(one_class, tmp_path):
     trainer = make_trainer(one_class, tmp_path, "tune=lora", "scratch.max_epochs=1")
     trainer.run()
     apart = trainer.model.eval()
-    merged = build_sam3_image_model(tmp_path / "checkpoints" / "last.pt", device="cpu").requires_grad_(False)
+    merged = build_sam3_image_model(tmp_path / "checkpoints" / "last.pt", device="cpu")
     batch = next(trainer.train_loader.iterate())
     with torch.no_grad():
         one, two = apart(batch).one_to_one, merged(batch).one_to_one
