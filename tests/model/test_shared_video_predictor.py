@@ -87,9 +87,23 @@ def by_requests(predictor, frames: Path) -> list:
 def test_two_processes_answer_like_one(weights: Path, frames: Path, shared_predictor):
     one = build_sam3_video_predictor(weights, config="tiny", device="cpu")
     alone = tracked(one, frames)
-    assert any(ids for _, ids, *_ in alone)  # something was found
-    assert tracked(shared_predictor, frames) == alone
-    assert by_requests(shared_predictor, frames) == by_requests(one, frames)
+    assert max(len(ids) for _, ids, *_ in alone) >= 3  # both processes have objects to track
+    assert_same(tracked(shared_predictor, frames), alone)
+    assert_same(by_requests(shared_predictor, frames), by_requests(one, frames))
+
+
+def assert_same(found, expected) -> None:
+    """Equal ids, labels and masks; numbers up to rounding: other objects in a batch, other last bits."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_same(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert found == (pytest.approx(expected, abs=1e-5) if isinstance(expected, float) else expected)
 
 
 def test_an_error_of_the_user_leaves_both_usable(frames: Path, shared_predictor, tmp_path: Path):

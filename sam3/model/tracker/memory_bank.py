@@ -5,7 +5,7 @@ arithmetic on frame numbers and scores; the network never decides.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,6 +23,11 @@ class FrameMemory:
     object_score_logits: Tensor  # (B, 1)
     ious: Tensor | None = None  # (B,) best predicted quality
     frame_score: float | None = None  # see :func:`frame_score`; None on prompted frames
+
+    def of_rows(self, rows: list[int]) -> "FrameMemory":
+        """What is attended to of some of the objects."""
+        memory = None if self.memory is None else self.memory[rows]
+        return replace(self, memory=memory, pointers=self.pointers[rows])
 
 
 class SpatialMemory(NamedTuple):
@@ -46,6 +51,14 @@ class Recall:
     maps: tuple[SpatialMemory, ...]
     pointers: tuple[PointerMemory, ...]
     max_pointers: int  # distances are scaled by max_pointers - 1
+
+    def of_rows(self, rows: list[int]) -> "Recall":
+        """The same for some of the objects."""
+        return Recall(
+            tuple(entry._replace(frame=entry.frame.of_rows(rows)) for entry in self.maps),
+            tuple(entry._replace(frame=entry.frame.of_rows(rows)) for entry in self.pointers),
+            self.max_pointers,
+        )
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class TrackerSession:
         index = self._index_of(obj_id)
         self.prompts[index][frame] = Prompt()
         side = self.tracker.config.memory_mask_size
-        mask = mask.to(self._device).float()[None, None]
+        mask = mask.to(self.device).float()[None, None]
         prompt = mask if mask.shape[-2:] == (side, side) else resize_antialiased(mask, side)
         inside = self._resized(mask, self.video_size) > 0.5
         out = self.tracker.use_mask(prompt, self.features(frame))
@@ -148,7 +148,7 @@ class TrackerSession:
         for index in range(len(self.obj_ids)):
             masks = self._latest_masks(index, frame)
             if masks is None:
-                masks = torch.full((1, 1, *self.video_size), NO_OBJECT, device=self._device)
+                masks = torch.full((1, 1, *self.video_size), NO_OBJECT, device=self.device)
             rows.append(self.to_video_size(masks))
         return torch.cat(rows) if rows else torch.zeros(0, 1, *self.video_size)
 
@@ -170,20 +170,42 @@ class TrackerSession:
         for answers in self.pending:
             answers.clear()
 
-    def step(self, frame: int, *, is_reverse: bool = False, remember: bool = True) -> TrackedFrame:
+    def step(
+        self, frame: int, *, is_reverse: bool = False, remember: bool = True, seen: TrackedMasks | None = None
+    ) -> TrackedFrame:
         """Track all objects into one frame; a prompted frame answers what was said of it.
 
         Args:
             remember: also encode the frame's memory; otherwise :meth:`remember` must follow.
+            seen: what :meth:`look` gives of all objects, where that is known.
         """
         entry = self.conditioning.get(frame)
         if entry is None:
-            entry = self._track(frame, is_reverse)
+            entry = _tracked_entry(self.look(frame, is_reverse) if seen is None else seen)
             if remember:
                 self.remember(frame, entry, is_prompted=False)
             self.tracked[frame] = entry
         self.visited[frame] = is_reverse
         return TrackedFrame(frame, list(self.obj_ids), entry.low_res_masks, entry.object_score_logits)
+
+    def look(self, frame: int, is_reverse: bool, rows: list[int] | None = None) -> TrackedMasks:
+        """What the network says of the objects on a frame; nothing is kept.
+
+        Args:
+            rows: of these objects only.
+        """
+        features = self.features(frame)
+        moment = Moment(frame, self.num_frames, is_reverse)
+        remembered = recall(moment, self.conditioning, self.tracked, self.tracker.config)
+        count = len(self.obj_ids)
+        if rows is not None:
+            remembered, count = remembered.of_rows(rows), len(rows)
+        embedding = self.tracker.with_memory(features, remembered, count)
+        return self.tracker.segment(embedding, features, multimask=self.tracker.multimask_for(0, is_first=False))
+
+    def entry(self, frame: int) -> FrameMemory:
+        """What is kept of a frame that was prompted or tracked."""
+        return self.conditioning.get(frame) or self.tracked[frame]
 
     def propagate(
         self, start: int | None = None, *, limit: int | None = None, is_reverse: bool = False
@@ -220,13 +242,13 @@ class TrackerSession:
         side = self.tracker.config.image_size
         if masks.shape[-2:] != (side, side) and masks.shape[-1] != self.tracker.config.memory_mask_size:
             masks = F.interpolate(masks.float(), (side, side), mode="bilinear", align_corners=False)
-        maps = self.tracker.remember(
-            self.features(frame),
-            strongest_per_pixel(masks) if apart else masks,
-            entry.object_score_logits if scores is None else scores,
-            is_prompted=is_prompted,
-        )
-        entry.memory = maps.to(torch.bfloat16)
+        masks = strongest_per_pixel(masks) if apart else masks
+        scores = entry.object_score_logits if scores is None else scores
+        entry.memory = self.encoded(frame, masks, scores, is_prompted=is_prompted)
+
+    def encoded(self, frame: int, masks: Tensor, scores: Tensor, *, is_prompted: bool = False) -> Tensor:
+        """(B, Cm, h, w) bfloat16: the memory of B masks on a frame, (B, 1, S, S) logits and (B, 1) object scores."""
+        return self.tracker.remember(self.features(frame), masks, scores, is_prompted=is_prompted).to(torch.bfloat16)
 
     def remove(self, obj_id: int) -> None:
         """Forget one object and everything that is remembered of it; unknown ids are none."""
@@ -274,7 +296,7 @@ class TrackerSession:
     # --- parts ---
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         return self.tracker.no_obj_ptr.device
 
     def _index_of(self, obj_id: int) -> int:
@@ -316,7 +338,7 @@ class TrackerSession:
             raise DataError(f"{len(parts[-1])} points need as many labels, got {len(names[-1])}")
         place = torch.cat(parts)
         return Prompt(
-            (place * self.tracker.config.image_size)[None].to(self._device), torch.cat(names)[None].to(self._device)
+            (place * self.tracker.config.image_size)[None].to(self.device), torch.cat(names)[None].to(self.device)
         )
 
     def _limited(self, prompt: Prompt) -> Prompt:
@@ -370,32 +392,28 @@ class TrackerSession:
         side, pointer = self.tracker.config.low_res_size, self.tracker.no_obj_ptr.detach()
         score = -_SURE if self.absent_without_answer else _SURE
         return Answer(
-            masks=torch.full((1, 1, side, side), NO_OBJECT, device=self._device),
+            masks=torch.full((1, 1, side, side), NO_OBJECT, device=self.device),
             pointers=pointer,
             object_score_logits=pointer.new_full((1, 1), score),
             ious=pointer.new_zeros(1),
-        )
-
-    def _track(self, frame: int, is_reverse: bool) -> FrameMemory:
-        features = self.features(frame)
-        moment = Moment(frame, self.num_frames, is_reverse)
-        remembered = recall(moment, self.conditioning, self.tracked, self.tracker.config)
-        embedding = self.tracker.with_memory(features, remembered, len(self.obj_ids))
-        out = self.tracker.segment(embedding, features, multimask=self.tracker.multimask_for(0, is_first=False))
-        ious = out.ious.amax(1)
-        return FrameMemory(
-            memory=None,
-            low_res_masks=out.low_res,
-            pointers=out.pointers,
-            object_score_logits=out.object_score_logits,
-            ious=ious,
-            frame_score=frame_score(out.object_score_logits, ious),
         )
 
     def _resized(self, mask: Tensor, size: Sequence[int]) -> Tensor:
         if tuple(mask.shape[-2:]) == tuple(size):
             return mask
         return F.interpolate(mask, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _tracked_entry(out: TrackedMasks) -> FrameMemory:
+    ious = out.ious.amax(1)
+    return FrameMemory(
+        memory=None,
+        low_res_masks=out.low_res,
+        pointers=out.pointers,
+        object_score_logits=out.object_score_logits,
+        ious=ious,
+        frame_score=frame_score(out.object_score_logits, ious),
+    )
 
 
 def _require_agreement(prompt: Prompt, image_size: int) -> None:

@@ -287,7 +287,7 @@ class OpenVideo:
 
     def _parts(self, question: Question | None, settings: VideoSettings, ids: ObjectIds) -> dict[str, Any]:
         return {
-            "model": VideoModel(self.model.tracker, settings),
+            "model": VideoModel(self.model.tracker, settings, partners=self.partners),
             "detect": lambda frame: self._detect(frame, question),
             "features": self.perception.tracker_features,
             "state": VideoState(self.source.size, self.source.num_frames, ids),

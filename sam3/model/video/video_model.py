@@ -17,8 +17,10 @@ from sam3.model.video.frame_output import FrameObjects, assemble
 from sam3.model.video.lifecycle import HotStart
 from sam3.model.video.limits import MemoryLimits
 from sam3.model.video.occlusion import NEVER, overlapping_to_blank
+from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.results import FrameResult
 from sam3.model.video.settings import VideoSettings
+from sam3.model.video.shared_tracking import remember_all, step_all
 from sam3.model.video.video_state import VideoState
 from sam3.ops.components import clean_masks
 from sam3.ops.masks import blank_if_mostly_lost, mask_iou
@@ -83,9 +85,17 @@ class VideoModel:
         tracker: its network.
         settings: every threshold.
         limits: what is kept; left out, everything is.
+        partners: processes that do the same and share the objects.
     """
 
-    def __init__(self, tracker: Tracker, settings: VideoSettings, limits: MemoryLimits | None = None) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        settings: VideoSettings,
+        limits: MemoryLimits | None = None,
+        partners: Partners = ALONE,
+    ) -> None:
+        self.partners = partners
         self.tracker = tracker
         self.settings = settings
         self.limits = limits or MemoryLimits()
@@ -169,7 +179,7 @@ class VideoModel:
 
     def propagate_into(self, state: VideoState, frame: int, is_reverse: bool) -> Tracks:
         """Every session one frame further; memories follow when it is known what to remember."""
-        outs = [session.step(frame, is_reverse=is_reverse, remember=False) for session in state.sessions]
+        outs = step_all(state.sessions, frame, is_reverse=is_reverse, partners=self.partners)
         side = self.tracker.config.low_res_size
         device = self.tracker.no_obj_ptr.device
         masks = [out.low_res_masks[:, 0] for out in outs] or [torch.zeros(0, side, side, device=device)]
@@ -261,12 +271,7 @@ class VideoModel:
         masks = blank_if_mostly_lost(masks, min_share=self.settings.min_share_kept, floor=_BLANK)
         is_there = (masks > 0).flatten(1).any(1, keepdim=True)
         scores = torch.where(is_there, _REMEMBERED, -_REMEMBERED)
-        begin = 0
-        for session in state.sessions:
-            rows = slice(begin, begin + len(session.obj_ids))
-            entry = session.conditioning.get(frame) or session.tracked[frame]
-            session.remember(frame, entry, is_prompted=False, masks=masks[rows], scores=scores[rows])
-            begin = rows.stop
+        remember_all(state.sessions, frame, masks, scores, self.partners)
 
     def _begin(
         self, state: VideoState, frame: int, found: Detections, plan: FramePlan, features: FeatureSource
