@@ -83,7 +83,7 @@ def compare(tracker: Tracker, peer: nn.Module, *, batch: int = 2) -> Iterator[Di
     yield from _decoder(tracker, peer, batch)
     yield from _memory(tracker, peer, batch)
     yield from _attention(tracker, peer, batch)
-    yield _mask_prompt(tracker, peer)
+    yield from _mask_prompt(tracker, peer)
 
 
 def _difference(piece: str, ours: Tensor, theirs: Tensor, expected: float) -> Difference:
@@ -181,12 +181,18 @@ def _attention(
     yield _difference(name, ours, theirs, 1.9e-6)
 
 
-def _mask_prompt(tracker: Tracker, peer: nn.Module) -> Difference:
-    """Known to differ: the peer takes the token of the best of three masks, and the mask at another size."""
+def _mask_prompt(tracker: Tracker, peer: nn.Module) -> Iterator[Difference]:
+    """The peer's own way differs: it takes the token of the best of three masks, and the mask at another size."""
     features, side = _features(tracker, 1), tracker.config.image_size
     mask = torch.zeros(1, 1, side, side)
     mask[..., side // 4 : side // 2, side // 3 :] = 1
     large = torch.nn.functional.interpolate(mask, (tracker.config.memory_mask_size,) * 2, mode="nearest")
-    theirs = peer._use_mask_as_output(features.top, list(features.skips), mask).object_pointer
     ours = tracker.use_mask(large, features).pointers
-    return _difference("mask prompt: pointer (known to differ)", ours, theirs.reshape(ours.shape), 1e-1)
+    embeddings = [*features.skips, features.top]
+    theirs = peer._single_frame_forward(
+        input_masks=peer.mask_downsample(large), image_embeddings=embeddings, multimask_output=False
+    )
+    yield _difference("mask prompt: pointer, both as here", ours, theirs.object_pointer.reshape(ours.shape), 5e-6)
+    theirs = peer._use_mask_as_output(features.top, list(features.skips), mask)
+    name = "mask prompt: pointer, the peer its own way (known to differ)"
+    yield _difference(name, ours, theirs.object_pointer.reshape(ours.shape), 1e-1)

@@ -136,3 +136,5 @@ def test_wrong_devices_are_named(weights: Path):
     options = {"config": "tiny", "device": "cpu", "load_from_HF": False}
     with pytest.raises(ConfigError, match=r"must name different GPUs, such as \[0, 1\]; got \[0, 0\]"):
         build_sam3_video_predictor(gpus_to_use=[0, 0], **options)
+    with pytest.raises(ConfigError, match="session_expiry_s works in one process"):
+        build_sam3_video_predictor(gpus_to_use=[0, 1], session_expiry_s=5, **options)

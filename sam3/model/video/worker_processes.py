@@ -52,6 +52,9 @@ class TogetherWithHelpers:
         self._lock = threading.RLock()  # one call after the other, in all processes
         try:
             self.own = build(Partners(_join(store, 0, len(devices))), devices[0])
+        except UserError:
+            self.shutdown()
+            raise
         except BaseException as error:
             self._give_up(error)
 
