@@ -95,7 +95,7 @@ def predict(name: str, benchmark: Benchmark, run: BenchmarkFolder) -> None:
         _log.info("%d of %d %s are finished already", len(finished), len(benchmark), benchmark.unit)
     if mine:
         journal = run.journal()
-        with tqdm(total=len(mine), desc=name, disable=not distributed.is_main()) as bar:
+        with tqdm(total=len(mine), desc=name, unit=benchmark.unit[:-1], disable=not distributed.is_main()) as bar:
             for item, records in zip(mine, benchmark.predict(mine), strict=True):
                 journal.append({"item": item, "records": records})
                 bar.update()
