@@ -73,7 +73,6 @@ class ClipWork:
     def __call__(self, entry: ClipEntry, summary: Summary) -> None:
         """Follow, or complete what an earlier run left."""
         folder = self._folder(entry)
-        folder.root.mkdir(parents=True, exist_ok=True)
         remove_partial_files(folder.root)
         finished = folder.finished()
         is_gone = entry.clip.is_live and folder.num_stored > 0  # its frames came once, and were seen

@@ -117,6 +117,7 @@ def test_several_videos_a_bad_one_among_them(tmp_path: Path):
     assert (summary.processed, summary.frames) == (2, 10)
     reasons = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert [Path(entry["video"]).name for entry in reasons] == ["bad.mp4", "mixed"]
+    assert not (tmp_path / "out" / "bad").exists()
     assert "cannot be read" in reasons[0]["reason"]
     assert "all frames of a video must have one size" in reasons[1]["reason"]
     shown, rate = read_video(tmp_path / "out" / "two" / "overlay.mp4")
