@@ -166,6 +166,7 @@ def build_sam3_video_predictor(
     session_expiry_s: float | None = None,
     video_loader_type: str = "cv2",
     async_loading_frames: bool = False,
+    memory_budget: str | int | None = None,
     **options: Any,
 ) -> Sam3VideoPredictor | SharedVideoPredictor:
     """The predictor of :mod:`sam3.model.sam3_video_predictor`; further arguments as of :func:`build_sam3_video_model`.
@@ -183,6 +184,7 @@ def build_sam3_video_predictor(
         session_expiry_s: seconds without a request after which a session is closed; None = never.
         video_loader_type: ``"cv2"`` or ``"torchcodec"``; both are read by PyAV, frame by frame.
         async_loading_frames: frames are read when they are needed; ``True`` changes nothing.
+        memory_budget: of a session in each process, such as "4GiB" (docs/video_memory.md).
     """
     settings = VideoSettings() if apply_temporal_disambiguation else without_heuristics()
     settings = replace(settings, frames_per_chunk=frames_per_chunk, as_reference=_is_reference(compatibility))
@@ -191,7 +193,8 @@ def build_sam3_video_predictor(
     if async_loading_frames:
         _log.warning("async_loading_frames=True changes nothing: frames are read when they are needed")
     options |= {"apply_temporal_disambiguation": apply_temporal_disambiguation}
-    build = partial(_video_predictor, checkpoint_path, settings, session_expiry_s, options, torch.initial_seed())
+    own_options = {"session_expiry_s": session_expiry_s, "memory_budget": memory_budget}
+    build = partial(_video_predictor, checkpoint_path, settings, own_options, options, torch.initial_seed())
     device = str(options.pop("device", None) or "auto")
     if gpus_to_use is None or len(gpus_to_use) == 1:
         own = device if gpus_to_use is None or device == "cpu" else f"cuda:{gpus_to_use[0]}"
@@ -206,7 +209,7 @@ def build_sam3_video_predictor(
 def _video_predictor(
     checkpoint_path: str | Path | None,
     settings: VideoSettings,
-    session_expiry_s: float | None,
+    own_options: dict[str, Any],
     options: dict[str, Any],
     seed: int,
     partners: Partners,
@@ -217,7 +220,7 @@ def _video_predictor(
         if partners.size > 1:
             torch.manual_seed(seed)
         model = build_sam3_video_model(checkpoint_path, device=device, **options)
-    return Sam3VideoPredictor(model, settings, session_expiry_s=session_expiry_s, partners=partners)
+    return Sam3VideoPredictor(model, settings, partners=partners, **own_options)
 
 
 def _is_reference(compatibility: str) -> bool:

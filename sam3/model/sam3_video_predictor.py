@@ -15,6 +15,8 @@ import torch
 
 from sam3.errors import ConfigError, SessionError
 from sam3.io.frames import VideoInput, open_frames
+from sam3.model.video.limits import DEFAULT_LIMITS
+from sam3.model.video.memory_budget import plan_memory
 from sam3.model.video.open_video import OpenVideo, ShownFrame
 from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.prompts import (
@@ -31,6 +33,7 @@ from sam3.model.video.registry import Sessions
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.video.saving import next_frame, require_phrases
 from sam3.model.video.settings import VideoSettings
+from sam3.ops.sizes import parse_size
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ class Sam3VideoPredictor:
         settings: every threshold of the video model.
         session_expiry_s: seconds without a request after which a session is closed; None = never.
         partners: processes that get the same requests and share the frames; clocks differ, so no session may expire.
+        memory_budget: of a session, such as "4GiB": what it keeps, and how many objects it tracks, follow from it
+            (docs/video_memory.md). Left out, nothing is dropped that a clip of minutes would miss.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Sam3VideoPredictor:
         *,
         session_expiry_s: float | None = None,
         partners: Partners = ALONE,
+        memory_budget: str | int | None = None,
     ) -> None:
         if session_expiry_s is not None and partners.size > 1:
             raise ConfigError("session_expiry_s works in one process; close the sessions of several by request")
@@ -90,6 +96,7 @@ class Sam3VideoPredictor:
         self.model = model
         self.settings = settings or VideoSettings()
         self.sessions = Sessions(session_expiry_s)
+        self.memory_budget = None if memory_budget is None else parse_size(memory_budget, "memory_budget")
         self._is_shut_down = False
 
     # --- requests ---
@@ -141,9 +148,29 @@ class Sam3VideoPredictor:
             read_flag(request, name, default=False)
         session_id = request.get("session_id") or str(uuid.uuid4())
         self.sessions.require_free(session_id)
-        source = open_frames(require(request, "resource_path"))
-        self.sessions.add(session_id, OpenVideo(self.model, source, self.settings, self.partners))
+        self.sessions.add(session_id, self.open(require(request, "resource_path")))
         return {"session_id": session_id}
+
+    def open(self, source: VideoInput, *, first: int = 0, is_one_pass: bool = False) -> OpenVideo:
+        """A session of nobody's but the caller's, who closes it.
+
+        Args:
+            source: as of :meth:`track`.
+            first: number of the first picture of a stream.
+            is_one_pass: frames are worked off once, in one direction, and nobody clicks: then less is kept.
+
+        Raises:
+            DataError: no video.
+            ConfigError: the memory budget is too small.
+        """
+        frames, limits = open_frames(source, first=first), DEFAULT_LIMITS
+        if self.memory_budget is not None:
+            chunk = self.settings.frames_per_chunk
+            limits = plan_memory(self.memory_budget, self.model, frames.size, frames_per_chunk=chunk).limits
+        if hasattr(frames, "keep"):
+            frames.keep = limits.source_frames
+        limits = limits.for_one_pass() if is_one_pass else limits
+        return OpenVideo(self.model, frames, self.settings, self.partners, limits)
 
     def _add_prompt(self, request: Request) -> Response:
         video = self._video(request)
@@ -236,7 +263,7 @@ class Sam3VideoPredictor:
         if not phrases:
             raise SessionError("track needs at least one phrase in prompts")
         first = 0 if resume_from is None else next_frame(resume_from)
-        video = OpenVideo(self.model, open_frames(source, first=first), self.settings, self.partners)
+        video = self.open(source, first=first, is_one_pass=True)
         try:
             with torch.inference_mode():
                 if resume_from is not None:

@@ -1,10 +1,11 @@
-"""What one video may keep."""
+"""What one video may keep, and how much memory that takes (docs/video_memory.md)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sam3.config import TrackerConfig
 
 FLOAT32, BFLOAT16 = 4, 2  # bytes
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,31 @@ class MemoryLimits:
         tracker_bytes: of what the tracker remembers, all objects together.
         result_bytes: of the compressed masks of frames that were worked off; 0 = none once they are handed out.
         max_objects: that are tracked at a time.
+        source_frames: decoded frames of a video file or stream.
     """
 
     tracker_bytes: int | None = None
     result_bytes: int | None = None
     max_objects: int | None = None
+    source_frames: int = 32
+
+    def shared_by(self, phrases: int) -> "MemoryLimits":
+        """What each of several phrases of a video may keep: the same for all, so that none depends on another."""
+
+        def share(value: int | None) -> int | None:
+            return None if value is None else value // max(1, phrases)
+
+        objects = share(self.max_objects)
+        return replace(
+            self,
+            tracker_bytes=share(self.tracker_bytes),
+            result_bytes=share(self.result_bytes),
+            max_objects=None if objects is None else max(1, objects),
+        )
+
+    def for_one_pass(self) -> "MemoryLimits":
+        """Where nobody clicks, and nothing is handed out twice, the past has no use beyond what tracking remembers."""
+        return replace(self, tracker_bytes=0, result_bytes=0)
 
     def tracker_window(self, num_objects: int, config: TrackerConfig) -> int | None:
         """Frames on both sides of the current one whose whole memory is kept; ``None`` = all."""
@@ -27,6 +48,9 @@ class MemoryLimits:
             return None
         room = self.tracker_bytes / max(1, num_objects) - bytes_needed_later(config)
         return max(smallest_window(config), int(room / bytes_per_frame(config) / 2))
+
+
+DEFAULT_LIMITS = MemoryLimits(tracker_bytes=4 * GIB, result_bytes=GIB)  # of sessions without a memory_budget
 
 
 def smallest_window(config: TrackerConfig) -> int:

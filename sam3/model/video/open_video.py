@@ -9,6 +9,7 @@ from sam3.errors import SessionError, listed
 from sam3.io.frames import FrameSource
 from sam3.model.video.concept import Concept
 from sam3.model.video.frame_output import FrameObjects, joined
+from sam3.model.video.limits import DEFAULT_LIMITS, MemoryLimits
 from sam3.model.video.lock_step import in_lock_step
 from sam3.model.video.partners import ALONE, Partners
 from sam3.model.video.perception import Perception, Question
@@ -40,12 +41,14 @@ class OpenVideo:
         source: the frames.
         settings: every threshold.
         partners: processes that do the same and share the frames.
+        limits: what is kept, all phrases together.
     """
 
     model: Sam3Video
     source: FrameSource
     settings: VideoSettings
     partners: Partners = ALONE
+    limits: MemoryLimits = DEFAULT_LIMITS
     perception: Perception = field(init=False)
     concepts: list[Concept] = field(default_factory=list, init=False)
     ids: ObjectIds = field(default_factory=ObjectIds, init=False)
@@ -262,6 +265,8 @@ class OpenVideo:
 
     def _look_for(self, concepts: list[Concept]) -> None:
         self.concepts = concepts
+        for concept in concepts:
+            concept.session.model.limits = self.limits.shared_by(len(concepts))
         self.perception.ask([concept.question for concept in concepts if concept.question is not None])
 
     def _prompt_of(self, example: Example) -> GeometricPrompt:
@@ -287,7 +292,7 @@ class OpenVideo:
 
     def _parts(self, question: Question | None, settings: VideoSettings, ids: ObjectIds) -> dict[str, Any]:
         return {
-            "model": VideoModel(self.model.tracker, settings, partners=self.partners),
+            "model": VideoModel(self.model.tracker, settings, self.limits, partners=self.partners),
             "detect": lambda frame: self._detect(frame, question),
             "features": self.perception.tracker_features,
             "state": VideoState(self.source.size, self.source.num_frames, ids),

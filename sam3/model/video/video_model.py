@@ -197,8 +197,8 @@ class VideoModel:
             new = [index for index, yes in zip(new, inside, strict=True) if yes]
         evicted = self._make_room(state, frame, len(tracks.obj_ids) + len(new), association.empty)
         kept = within_limit(new, found.scores, self.max_objects - (len(tracks.obj_ids) - len(evicted)))
-        association.new_detections[:] = kept
         dropped = len(new) - len(kept) + len(evicted)
+        association.new_detections[:] = kept
         plan = FramePlan(frame, association, state.ids.take(len(kept)), evicted=evicted, num_dropped=dropped)
         for obj_id, index in zip(plan.new_ids, kept, strict=True):
             state.birth_scores[obj_id] = float(found.scores[index])

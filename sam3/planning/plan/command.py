@@ -1,11 +1,11 @@
 """``sam3 plan``: what a training step will take, without data, weights or a GPU."""
 
-import re
 import sys
 from collections.abc import Sequence
 
 from sam3.arguments import CommandParser
 from sam3.errors import UserError
+from sam3.ops.sizes import parse_size
 
 DESCRIPTION = """\
 Say what a training run takes before it runs: parameters, memory, work, time, and what to change to fit a card.
@@ -18,8 +18,6 @@ One step of the real network, loss and backward pass runs on tensors without mem
 GPU are needed. The largest picture of the data set counts where the data is there. Numbers for a GPU are predictions:
 they have been compared with measurements on a CPU, not on a GPU. Exit code: 0, or 1 if --gpu-memory is not enough."""
 
-_UNITS = {"": 2**30, "gib": 2**30, "gb": 10**9, "mib": 2**20, "mb": 10**6}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan, and suggest changes if the card is too small.
@@ -30,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     parser = _parser()
     arguments = parser.parse_intermixed_args(given) if given else parser.parse_args(given)
-    memory = None if arguments.gpu_memory is None else parse_size(arguments.gpu_memory)
+    memory = None if arguments.gpu_memory is None else parse_size(arguments.gpu_memory, "--gpu-memory")
     for name in ("phrases", "images", "tflops"):
         _require_positive(name, getattr(arguments, name))
     if arguments.objects is not None and arguments.objects < 0:
@@ -47,18 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         always_suggest=arguments.suggest,
         as_json=arguments.json,
     )
-
-
-def parse_size(text: str) -> int:
-    """``16GiB``, ``24`` (GiB), ``40 GB`` -> bytes.
-
-    Raises:
-        UserError: it is no size.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if match is None or match[2].lower() not in _UNITS or float(match[1]) <= 0:
-        raise UserError(f"--gpu-memory is {text!r}; expected a size such as 16GiB or 24GB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
 def _require_positive(name: str, value: float | None) -> None:

@@ -7,7 +7,6 @@ import pytest
 from sam3.cli import main
 from sam3.errors import ConfigError, UserError
 from sam3.planning.plan import planner
-from sam3.planning.plan.command import parse_size
 from sam3.planning.plan.fitting import Change
 from tests.train.micro import FAST, MODEL, SINGLE
 
@@ -57,17 +56,9 @@ def test_json_holds_everything(full, frozen, capsys):
     assert suggestion["bytes"]["peak"] == frozen.peak < full.peak
 
 
-@pytest.mark.parametrize(
-    ("text", "size"), [("16GiB", 16 * 2**30), ("24", 24 * 2**30), ("40 GB", 40 * 10**9), ("512MiB", 512 * 2**20)]
-)
-def test_sizes(text, size):
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["much", "-3GiB", "0", "16TiB"])
-def test_other_sizes_are_refused(text):
-    with pytest.raises(UserError, match="expected a size"):
-        parse_size(text)
+def test_what_is_no_size_is_refused():
+    with pytest.raises(UserError, match="--gpu-memory is 'much'; expected a size"):
+        main([*ARGUMENTS, "--gpu-memory", "much"])
 
 
 def test_wrong_numbers_and_keys_are_refused():
