@@ -119,6 +119,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--max-objects", type=int, metavar="N", help="followed at the same time, per phrase (10000)")
     parser.add_argument(
+        "--memory-budget", metavar="SIZE", help="of a video, like 4GiB: what is remembered and followed stays below"
+    )
+    parser.add_argument(
         "--no-temporal-disambiguation",
         action="store_true",
         help="without the heuristics over time: objects show at once, short-lived mistakes, too",
@@ -175,8 +178,11 @@ def _settings(
 ) -> "TrackSettings":
     from sam3.config import resolve_config
     from sam3.io.files import fingerprint
+    from sam3.ops.sizes import parse_size
     from sam3.track.run_folder import TrackSettings
 
+    if arguments.memory_budget is not None:
+        parse_size(arguments.memory_budget, "--memory-budget")
     carried = card.resolution if card is not None else resolve_config(arguments.config).vision.image_size
     phrases = list(prompts_of(arguments.prompt, card, checkpoint).values())
     return TrackSettings(
@@ -186,6 +192,7 @@ def _settings(
         dtype=dtype_of(arguments.dtype, device),
         temporal_disambiguation=not arguments.no_temporal_disambiguation,
         thresholds=_thresholds(arguments),
+        memory_budget=arguments.memory_budget,
     )
 
 
@@ -232,6 +239,7 @@ def _build_follower(
         device=device,
         resolution=settings.resolution,
         config=arguments.config,
+        memory_budget=settings.memory_budget,
     )
     predictor.settings = with_thresholds(predictor.settings, settings.thresholds)
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.dtype]

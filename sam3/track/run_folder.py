@@ -24,6 +24,7 @@ class TrackSettings:
     dtype: str
     temporal_disambiguation: bool = True
     thresholds: dict[str, Any] = field(default_factory=dict)  # of the video model, where they differ from its own
+    memory_budget: str | None = None  # it limits how many objects are followed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sam3.errors import CheckpointError, ConfigError, DataError
+from sam3.errors import CheckpointError, DataError, UserError
 from sam3.track.clip_folder import ClipFolder
 from sam3.track.command import main, parse_arguments
 from tests.small_checkpoint import save_small_checkpoint, save_small_video_checkpoint
@@ -64,6 +64,7 @@ def test_a_run_from_start_to_end(checkpoint: Path, tmp_path: Path, capsys):
         (["{frames}", "--set", "hotstart=1"], "--set: the video model has no threshold 'hotstart'; it has"),
         (["{frames}", "--set", "nms_iou=true"], "--set: nms_iou is True; expected a value like 0.1"),
         (["{frames}", "--set", "hotstart_delay=3"], "hotstart_unmatched .8.* must not exceed hotstart_delay .3"),
+        (["{frames}", "--memory-budget", "much"], "--memory-budget is 'much'; expected a size"),
         (["{frames}", "--device", "cpus"], "--device: device 'cpus' cannot be used here"),
     ],
 )
@@ -71,7 +72,7 @@ def test_what_cannot_be_used_is_named(checkpoint: Path, tmp_path: Path, more: li
     frames = write_frames(tmp_path / "frames", 1)
     given = [part.format(frames=frames) for part in more]
     call = ["--checkpoint", str(checkpoint), "--output-dir", str(tmp_path / "out"), *given]
-    with pytest.raises((ConfigError, DataError), match=message):
+    with pytest.raises(UserError, match=message):
         main(call)
 
 
