@@ -276,8 +276,14 @@ class OpenVideo:
     def _concept(self, phrase: str | None, frame: int, example: GeometricPrompt | None, ids: ObjectIds) -> Concept:
         label = phrase or VISUAL_PHRASE
         is_seen_once = label == VISUAL_PHRASE
-        question = Question(self.model.detector.encode_text([label]), example, frame, only_with_example=is_seen_once)
         settings = self.settings
+        question = Question(
+            self.model.detector.encode_text([label]),
+            example,
+            frame,
+            only_with_example=is_seen_once,
+            lingers=settings.as_reference,
+        )
         if is_seen_once and not settings.as_reference:
             # What only an example shows is not detected again, so nothing may be removed for not being detected.
             settings = replace(settings, hotstart_delay=0, hotstart_unmatched=0, hotstart_duplicate=0)

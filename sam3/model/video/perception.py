@@ -35,12 +35,15 @@ class Question:
     example: GeometricPrompt | None = None  # one row ...
     example_frame: int | None = None  # ... for this frame alone
     only_with_example: bool = False  # no other frame is asked
+    lingers: bool = False  # the example counts for the next frame, too, as where the reference looks ahead
 
     def is_asked_on(self, frame: int) -> bool:
         return not self.only_with_example or frame == self.example_frame
 
     def example_on(self, frame: int) -> GeometricPrompt | None:
-        return self.example if frame == self.example_frame else None
+        if self.example_frame is None or not 0 <= frame - self.example_frame <= self.lingers:
+            return None
+        return self.example
 
 
 @dataclass

@@ -22,6 +22,7 @@ class FrameResult:
     tracker_scores: dict[int, float]  # id -> how sure the tracker is of it here
     hidden: set[int] = field(default_factory=set)  # ids that do not show here
     num_dropped: int = 0  # objects that found no place here
+    unconfirmed: set[int] = field(default_factory=set)  # ids that were not detected often enough yet
 
     @property
     def num_bytes(self) -> int:
@@ -82,6 +83,7 @@ class Results:
         """The object shows wherever it is."""
         for result in self.frames.values():
             result.hidden.discard(obj_id)
+            result.unconfirmed.discard(obj_id)
 
     def trim(self, limit: int | None, *, waiting: Collection[int] = ()) -> None:
         """Let frames go, the one worked off first before the others, until ``limit`` bytes are enough.

@@ -73,7 +73,14 @@ def record_of(session: VideoSession, tensors: Tensors) -> Record:
             "confirmed": sorted(state.confirmation.confirmed),
         },
         "results": [
-            [frame, _pairs(result.runs), _pairs(result.tracker_scores), sorted(result.hidden), result.num_dropped]
+            [
+                frame,
+                _pairs(result.runs),
+                _pairs(result.tracker_scores),
+                sorted(result.hidden),
+                result.num_dropped,
+                sorted(result.unconfirmed),
+            ]
             for frame, result in state.results.frames.items()
         ],
         "forgotten": state.results.forgotten,
@@ -104,8 +111,8 @@ def restore(record: Record, tensors: Tensors, into: VideoSession) -> None:
         in_a_row=dict(record["confirmation"]["in_a_row"]), confirmed=set(record["confirmation"]["confirmed"])
     )
     found = {
-        frame: FrameResult(dict(runs), dict(scores), set(hidden), dropped)
-        for frame, runs, scores, hidden, dropped in record["results"]
+        frame: FrameResult(dict(runs), dict(scores), set(hidden), dropped, set(unconfirmed))
+        for frame, runs, scores, hidden, dropped, unconfirmed in record["results"]
     }
     forgotten = record["forgotten"]
     state.results = Results(state.video_size, found, None if forgotten is None else tuple(forgotten))

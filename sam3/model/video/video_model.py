@@ -28,6 +28,7 @@ from sam3.ops.nms import greedy_nms
 
 _BLANK = -10.0  # logit of a track that gives way
 EMPTY_FRAMES = 16  # without a pixel, before an object may lose its place to a new one
+_CONFIRMED_LATER = 2  # frames after which it is decided whether an object is confirmed
 _REMEMBERED = 10.0  # object score of what is remembered: there or not
 
 
@@ -156,8 +157,20 @@ class VideoModel:
         state.drop([*plan.removed, *plan.evicted])
         scores |= {obj_id: state.birth_scores[obj_id] for obj_id in plan.new_ids}
         state.results.put(frame, masks, FrameResult({}, scores, plan.hidden, plan.num_dropped))
+        self.confirm(state, plan, is_reverse)
         self.forget(state, frame, is_reverse)
         return plan
+
+    def confirm(self, state: VideoState, plan: FramePlan, is_reverse: bool) -> None:
+        """Objects that were not detected often enough in a row do not show here, nor on the two frames before."""
+        if not self.settings.confirmation:
+            return
+        seen = {"new": plan.new_ids, "matched": plan.association.matched}
+        state.confirmation.update(state.obj_ids, **seen, needed=self.settings.confirmation)
+        unconfirmed = set(state.obj_ids) - state.confirmation.confirmed
+        for back in range(_CONFIRMED_LATER + 1):
+            if (result := state.results.frames.get(plan.frame + (back if is_reverse else -back))) is not None:
+                result.unconfirmed = set(unconfirmed)
 
     def forget(self, state: VideoState, frame: int, is_reverse: bool) -> None:
         """Let go of what no later frame can ask for, or there is no room for."""

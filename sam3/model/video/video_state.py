@@ -78,7 +78,8 @@ class VideoState:
 
     def hidden_on(self, frame: int) -> set[int]:
         """Ids that do not show on a frame, as far as is known now."""
-        return self.hot_start.removed | self.results.at(frame).hidden
+        result = self.results.at(frame)
+        return self.hot_start.removed | result.hidden | result.unconfirmed
 
     def forget_the_gone(self, settings: VideoSettings) -> None:
         """Nothing is kept of objects that are neither tracked nor on a frame that is kept."""

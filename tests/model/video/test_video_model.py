@@ -94,3 +94,17 @@ def test_a_video_without_objects(tracker: Tracker):
     assert [out.obj_ids for _, out in shown] == [[], [], []]
     assert shown[0][1].masks.shape == (0, *SIZE)
     assert state.sessions == []
+
+
+def test_unconfirmed_objects_show_after_enough_detections_in_a_row(tracker: Tracker):
+    """Two frames later decide: with three detections in a row, an object shows from its first one on."""
+    settings = replace(VideoSettings(), hotstart_delay=3, hotstart_unmatched=3, hotstart_duplicate=3, confirmation=3)
+    settings = replace(settings, recondition_every=0, association_iou=0.0)  # any detection belongs to the object
+    seen = detections((0.9, 0))
+    _, _, shown = run(tracker, {0: seen, 1: seen, 2: seen}, 6, settings)
+    assert shown[0][1].obj_ids == [0]
+    _, _, shown = run(tracker, {0: seen, 1: seen, 4: seen}, 6, settings)
+    assert all(objects.obj_ids == [] for _, objects in shown)
+    _, state, shown = run(tracker, {0: seen}, 6, replace(settings, confirmation=1))
+    assert shown[0][1].obj_ids == [0]
+    assert state.confirmation.confirmed <= {0}
