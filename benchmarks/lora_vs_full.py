@@ -161,7 +161,9 @@ def largest_difference(overrides: list[str], merged: Path, batches: int = 4) -> 
     """Outputs of the trained adapters apart and of the merged file, on validation pictures."""
     loaded = load_config(str(REPOSITORY / CONFIG), overrides)
     trainer = build_trainer(loaded, lay_foundation(loaded.run))
-    apart, whole = trainer.model.eval(), build_sam3_image_model(merged, device="cpu")
+    # torch picks other kernels for weights that want gradients, which shows in the last bits: here none do, as in use
+    apart = trainer.model.eval().requires_grad_(False)
+    whole = build_sam3_image_model(merged, device="cpu").requires_grad_(False)
     largest = 0.0
     for _, batch in zip(range(batches), trainer.validator.loader.iterate(), strict=False):
         one, two = apart(batch).one_to_one, whole(batch).one_to_one

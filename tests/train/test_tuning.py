@@ -143,8 +143,8 @@ def test_training_adapters_leaves_the_base_alone_and_writes_them_apart(one_class
 def test_merged_weights_answer_as_adapters_do(one_class, tmp_path):
     trainer = make_trainer(one_class, tmp_path, "tune=lora", "scratch.max_epochs=1")
     trainer.run()
-    apart = trainer.model.eval()
-    merged = build_sam3_image_model(tmp_path / "checkpoints" / "last.pt", device="cpu")
+    apart = trainer.model.eval().requires_grad_(False)
+    merged = build_sam3_image_model(tmp_path / "checkpoints" / "last.pt", device="cpu").requires_grad_(False)
     batch = next(trainer.train_loader.iterate())
     with torch.no_grad():
         one, two = apart(batch).one_to_one, merged(batch).one_to_one
