@@ -1,5 +1,6 @@
 """The same work for many items, in this process or in several, with the same results in the same order."""
 
+import gc
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,7 @@ def ordered_map(
 
 def _install(shared: Any) -> None:
     global _shared
+    gc.freeze()  # a collector that looks through what the first process left would make a copy of its memory
     _shared = shared
 
 
