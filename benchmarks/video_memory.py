@@ -5,7 +5,7 @@
 The networks are those of the preset ``tiny``, or with ``--config small`` the same with fewer layers and cells, with
 random weights; all of them run on every frame. The frames come from an iterator. A random detector finds nothing twice,
 so what it answers is replaced: on the first frame by ``--objects`` squares, on every later one by what the tracker
-showed one frame before. So objects live, and are re-conditioned, for ever.
+showed of one object a frame before, of each in turn. So objects live, and are re-conditioned, for ever.
 """
 
 import argparse
@@ -151,7 +151,9 @@ def replace_detector(video: OpenVideo, objects: int) -> None:
 
     def instead(frame: int) -> list[Detections]:
         detect(frame)
-        masks = tracked(video, frame - 1)
+        known = tracked(video, frame - 1)
+        turn = (frame + frame // 16) % max(1, len(known))
+        masks = known[turn : turn + 1]
         if not masks:
             masks = [torch.full((1, side, side), -5.0) for _ in range(objects)]
             for index, mask in enumerate(masks):

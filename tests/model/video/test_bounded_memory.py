@@ -1,5 +1,6 @@
 """What is let go of changes nothing that is still asked for, on a small random tracker and a scripted detector."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from sam3.errors import ForgottenFrameError
 from sam3.model.tracker.memory_bank import FrameMemory, Moment, needed_later, recall
 from sam3.model.tracker.tracker import Tracker, TrackerFeatures
 from sam3.model.video.limits import MemoryLimits
+from sam3.model.video.saved_state import Tensors, record_of
 from sam3.model.video.settings import VideoSettings
 from sam3.model.video.video_model import Detections, VideoModel
 from sam3.model.video.video_session import VideoSession
@@ -42,7 +44,13 @@ class Follower:
         return Detections(torch.full((len(found),), 0.95), torch.zeros(len(found), 4), found)
 
 
-def make(tracker: Tracker, limits: MemoryLimits, frames: int | None, settings: VideoSettings = SETTINGS):  # noqa: F811
+def make(
+    tracker: Tracker,  # noqa: F811
+    limits: MemoryLimits,
+    frames: int | None,
+    settings: VideoSettings = SETTINGS,
+    last: int = 27,
+) -> VideoSession:
     def features(frame: int) -> TrackerFeatures:
         scene, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(frame)
         levels = [(1, 32, side, side) for side in (32, 16, 8)]
@@ -51,7 +59,7 @@ def make(tracker: Tracker, limits: MemoryLimits, frames: int | None, settings: V
         )
 
     detect = Follower()
-    has_frame = (lambda frame: frame < 28) if frames is None else None
+    has_frame = (lambda frame: frame <= last) if frames is None else None
     session = VideoSession(
         VideoModel(tracker, settings, limits), detect, features, VideoState(SIZE, frames), has_frame, has_concept=True
     )
@@ -90,6 +98,24 @@ def test_forward_and_back_show_the_same_with_little_memory(tracker: Tracker, sel
     assert len(kept.conditioning) < len(free.state.sessions[0].conditioning)
     assert sum(entry.low_res_masks is not None for entry in kept.tracked.values()) <= 5
     assert len(bounded.state.results) == SETTINGS.hotstart_delay  # none was worked off after these
+
+
+@torch.no_grad()
+def test_what_is_kept_does_not_grow(tracker: Tracker):  # noqa: F811
+    """Everything there is to save, after 30 frames and after 60."""
+    whole = tracker.config
+    tracker.config = replace(whole, max_pointers=4, max_cond_frames=2)
+    session = make(tracker, MemoryLimits(tracker_bytes=0, result_bytes=20_000), None, last=64)
+    sizes = {}
+    for frame, _ in session.propagate(0):
+        if frame in (30, 45, 60):  # alike in the rhythm of re-conditioning
+            tensors = Tensors()
+            record = record_of(session, tensors)
+            sizes[frame] = sum(one.numel() for one in tensors.values.values()), len(json.dumps(record))
+    tracker.config = whole
+    assert len(session.state.obj_ids) == 2
+    assert sizes[30][0] == sizes[45][0] == sizes[60][0]
+    assert max(size for _, size in sizes.values()) < 1.1 * min(size for _, size in sizes.values())
 
 
 @settings(max_examples=25, deadline=None)
