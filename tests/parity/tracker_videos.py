@@ -22,6 +22,7 @@ from tests.parity.tracker_sessions import stub_backbone
 
 PIXELS, NUMBERS = 5e-3, 2e-3  # share of a frame's pixels; scores and boxes
 BORDER = 0.025  # share of the side
+CONFIRMATION = 3  # detections in a row
 _OVERRIDES = {
     "score_threshold_detection": "score_threshold",
     "det_nms_thresh": "nms_iou",
@@ -98,9 +99,12 @@ class Run:
 def _overrides(info: dict[str, Any]) -> dict[str, Any]:
     given = dict(info["model_overrides"])
     border = BORDER if given.pop("suppress_det_close_to_boundary", False) else None
-    if given.pop("masklet_confirmation_enable", False) or not given.keys() <= _OVERRIDES.keys():
+    needed = given.pop("masklet_confirmation_consecutive_det_thresh", CONFIRMATION)
+    confirmation = needed if given.pop("masklet_confirmation_enable", False) else 0
+    if not given.keys() <= _OVERRIDES.keys():
         raise ValueError(f"a setting that the video model does not have: {info['model_overrides']}")
-    return {_OVERRIDES[key]: value for key, value in given.items()} | {"border": border}
+    own = {_OVERRIDES[key]: value for key, value in given.items()}
+    return own | {"border": border, "confirmation": confirmation}
 
 
 def _rows(folder: Path, path: Path) -> Iterator[Row]:
