@@ -143,9 +143,13 @@ class Sam3VideoPredictor:
         return handlers[kind]
 
     def _start(self, request: Request) -> Response:
-        """The two ``offload`` fields ask for what is so anyway, see docs/video.md."""
-        for name in ("offload_video_to_cpu", "offload_state_to_cpu"):
-            read_flag(request, name, default=False)
+        """Open a video; docs/video.md says what the two ``offload`` fields mean here."""
+        read_flag(request, "offload_video_to_cpu", default=False)
+        if read_flag(request, "offload_state_to_cpu", default=False):
+            _log.warning(
+                "offload_state_to_cpu changes nothing: results are on the CPU, and what the tracker remembers stays on "
+                "the device, bounded by memory_budget"
+            )
         session_id = request.get("session_id") or str(uuid.uuid4())
         self.sessions.require_free(session_id)
         self.sessions.add(session_id, self.open(require(request, "resource_path")))

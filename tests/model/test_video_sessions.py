@@ -217,6 +217,17 @@ def test_wrong_requests_change_nothing(session: Session, undisturbed: list[Answe
     assert list(session.stream()) == undisturbed
 
 
+def test_fields_without_effect_are_named(session: Session, caplog: pytest.LogCaptureFixture):
+    request = {"type": "start_session", "resource_path": noise(1), "offload_video_to_cpu": True}
+    session.predictor.handle_request(request | {"session_id": "a"})
+    assert caplog.text == ""
+    session.predictor.handle_request(request | {"session_id": "b", "offload_state_to_cpu": True, "resouce": 1})
+    assert "offload_state_to_cpu changes nothing" in caplog.text
+    assert "start_session: unknown fields are ignored: resouce" in caplog.text
+    for name in "ab":
+        session.predictor.handle_request({"type": "close_session", "session_id": name})
+
+
 def test_the_object_limit_is_named(session: Session):
     for obj_id in range(3):
         session.prompt(obj_id=obj_id, **CLICK)
