@@ -41,7 +41,8 @@ Response = dict[str, Any]
 
 _DIRECTIONS = {"both": (False, True), "forward": (False,), "backward": (True,)}
 _FIELDS = {
-    "start_session": {"resource_path", "offload_video_to_cpu", "offload_state_to_cpu"},
+    "save_session": {"path"},
+    "start_session": {"resource_path", "load_from", "offload_video_to_cpu", "offload_state_to_cpu"},
     "add_prompt": {
         "frame_index",
         "text",
@@ -63,6 +64,7 @@ _FIELDS = {
     "close_session": set(),
     "propagate_in_video": {
         "propagation_direction",
+        "go_on",
         "start_frame_index",
         "max_frame_num_to_track",
         "output_prob_thresh",
@@ -117,6 +119,7 @@ class Sam3VideoPredictor:
             "remove_object": self._remove_object,
             "cancel_propagation": self._cancel,
             "reset_session": self._reset,
+            "save_session": self._save,
             "close_session": self._close,
         }
         return self._handler(request, handlers)(request)
@@ -152,8 +155,20 @@ class Sam3VideoPredictor:
             )
         session_id = request.get("session_id") or str(uuid.uuid4())
         self.sessions.require_free(session_id)
-        self.sessions.add(session_id, self.open(require(request, "resource_path")))
+        saved = request.get("load_from")
+        video = self.open(require(request, "resource_path"), first=0 if saved is None else next_frame(saved))
+        if saved is not None:
+            try:
+                video.load(saved)
+            except BaseException:
+                video.close()
+                raise
+        self.sessions.add(session_id, video)
         return {"session_id": session_id}
+
+    def _save(self, request: Request) -> Response:
+        self._video(request).save(require(request, "path"))
+        return {"is_success": True}
 
     def open(self, source: VideoInput, *, first: int = 0, is_one_pass: bool = False) -> OpenVideo:
         """A session of nobody's but the caller's, who closes it.
@@ -226,7 +241,9 @@ class Sam3VideoPredictor:
             raise SessionError(f"propagation_direction is {direction!r}; expected one of {', '.join(_DIRECTIONS)}")
         start = video.require_frame("start_frame_index", read_number(request, "start_frame_index"))
         limit, threshold = read_number(request, "max_frame_num_to_track"), read_threshold(request, "output_prob_thresh")
-        for shown in _without_gradients(video.propagate(start, limit=limit, directions=_DIRECTIONS[direction])):
+        is_rest = read_flag(request, "go_on", default=False)
+        frames = video.go_on() if is_rest else video.propagate(start, limit=limit, directions=_DIRECTIONS[direction])
+        for shown in _without_gradients(frames):
             self.sessions.touch(request["session_id"])
             yield _response(shown, threshold)
 

@@ -91,14 +91,13 @@ class Results:
         Args:
             waiting: frames that nobody has seen yet; they stay.
         """
-        if limit is None or self.num_bytes <= limit:
-            return
-        for frame in [frame for frame in self.frames if frame not in waiting]:
+        while limit is not None and self.num_bytes > limit:
+            frame = next((frame for frame in self.frames if frame not in waiting), None)
+            if frame is None:
+                return
             self._take_out(frame)
             low, high = self.forgotten or (frame, frame)
             self.forgotten = min(low, frame), max(high, frame)
-            if self.num_bytes <= limit:
-                return
 
     # --- reading ---
 

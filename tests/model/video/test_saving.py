@@ -15,7 +15,7 @@ from sam3.model.video.open_video import OpenVideo
 from sam3.model.video.prompts import Clicks, Example
 from sam3.model.video.saving import next_frame, weights_fingerprint
 from sam3.model.video.settings import VideoSettings
-from tests.model.test_sam3_video_predictor import pictures, predictor  # noqa: F401 - a fixture
+from tests.model.test_sam3_video_predictor import ask, pictures, predictor, start, stream  # noqa: F401 - a fixture
 
 PHRASES = ["red circle", "box"]
 SETTINGS = replace(
@@ -96,6 +96,27 @@ def test_clicks_examples_and_history_come_back(tracking: Sam3VideoPredictor, tmp
     for a, b in zip(*both, strict=True):
         assert (a.index, a.labels, a.objects.obj_ids) == (b.index, b.labels, b.objects.obj_ids)
         assert torch.equal(a.objects.masks, b.objects.masks)
+
+
+def test_sessions_are_saved_and_gone_on_with_by_request(tracking: Sam3VideoPredictor, tmp_path: Path):
+    path = str(tmp_path / "a.session")
+    session = start(tracking, resource_path=pictures(6))
+    ask(tracking, session, "add_prompt", frame_index=2, text="red circle")
+    frames = tracking.handle_stream_request({"type": "propagate_in_video", "session_id": session})
+    assert [next(frames)["frame_index"] for _ in range(2)] == [2, 3]
+    ask(tracking, session, "save_session", path=path)
+    straight = list(frames)
+    again = start(tracking, resource_path=pictures(6), load_from=path)
+    rest = stream(tracking, again, go_on=True)
+    assert [frame["frame_index"] for frame in rest] == [4, 5, 1, 0]
+    for a, b in zip(straight, rest, strict=True):
+        assert np.array_equal(a["outputs"]["out_obj_ids"], b["outputs"]["out_obj_ids"])
+        assert np.array_equal(a["outputs"]["out_binary_masks"], b["outputs"]["out_binary_masks"])
+    for name in (session, again):
+        ask(tracking, name, "close_session")
+    with pytest.raises(DataError, match="another video: frames was 6, now it is 5"):
+        start(tracking, resource_path=pictures(5), load_from=path)
+    assert len(tracking.sessions) == 0
 
 
 def test_what_does_not_fit_is_named(tracking: Sam3VideoPredictor, tmp_path: Path):
