@@ -247,6 +247,10 @@ class Batch:
     def num_prompts(self) -> int:
         return len(self.image_index)
 
+    @property
+    def num_objects(self) -> int:
+        return len(self.targets.boxes)
+
 
 @dataclass
 class Detections:

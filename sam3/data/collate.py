@@ -7,17 +7,20 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sam3.data.clips import Clip, ClipBatch, collate_clips
 from sam3.data.samples import Query, Sample
 from sam3.errors import DataError
 from sam3.structures import Batch, BatchOrigin, GeometricPrompt, Targets
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Images stacked; queries of all samples in one row, sample by sample.
+def collate(samples: Sequence[Sample] | Sequence[Clip]) -> Batch | ClipBatch:
+    """Images stacked; queries of all samples in one row, sample by sample. Clips: see :func:`collate_clips`.
 
     Raises:
         DataError: no sample, images of different size, or an image that is no tensor yet.
     """
+    if samples and isinstance(samples[0], Clip):
+        return collate_clips(samples)
     _check_images(samples)
     queries = [query for sample in samples for query in sample.queries]
     phrases, phrase_index = _unique([query.phrase for query in queries])
@@ -38,14 +41,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Micro-batches for gradient accumulation: part ``i`` holds the images ``i::parts`` with all their queries.
+def split_batch(batch: Batch | ClipBatch, parts: int) -> list[Batch] | list[ClipBatch]:
+    """Micro-batches for gradient accumulation: part ``i`` holds the images (or clips) ``i::parts`` with all they hold.
 
     Parts without an image are dropped, so there may be fewer than ``parts``. Every part equals what
     :func:`collate` makes of its samples.
     """
     if parts < 1:
         raise ValueError(f"a batch is split into at least 1 part, got {parts}")
+    if isinstance(batch, ClipBatch):
+        return [batch.select(range(index, len(batch), parts)) for index in range(min(parts, len(batch)))]
     return [_part(batch, index, parts) for index in range(min(parts, len(batch)))]
 
 

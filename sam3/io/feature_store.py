@@ -68,3 +68,26 @@ class FeatureStore:
                 self.size / GIBIBYTE,
                 self.limit_bytes / GIBIBYTE,
             )
+
+
+class FeatureMemory:
+    """The same in the memory of this process, for small networks.
+
+    Args:
+        limit_bytes: nothing more is kept beyond it.
+    """
+
+    def __init__(self, limit_bytes: float) -> None:
+        self.limit_bytes = limit_bytes
+        self.size = 0
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, key: str) -> Tensor | None:
+        """The tensor kept under ``key``, not to be changed; None if there is none."""
+        return self._kept.get(key)
+
+    def put(self, key: str, tensor: Tensor) -> None:
+        """Keep a copy of ``tensor`` unless there is no room for it."""
+        if key not in self._kept and self.size + tensor.nbytes <= self.limit_bytes:
+            self._kept[key] = tensor.detach().clone()
+            self.size += tensor.nbytes

@@ -38,7 +38,7 @@ class VisionBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """(B, 3, H, W) normalised -> features at 4, 2 and 1 times the token grid."""
-        x = self.trunk(images) if learns(self.trunk) else self._frozen_map(images)
+        x = self._map(images)
         pyramid = self.convs(x)
         positions = self._positions(pyramid)
         if self.sam2_convs is None:
@@ -46,6 +46,13 @@ class VisionBackbone(nn.Module):
         return ImageFeatures(
             pyramid=pyramid, positions=positions, second_pyramid=self.sam2_convs(x), second_positions=positions
         )
+
+    def encode_second(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised -> the tracker's pyramid alone."""
+        return self.sam2_convs(self._map(images))
+
+    def _map(self, images: Tensor) -> Tensor:
+        return self.trunk(images) if learns(self.trunk) else self._frozen_map(images)
 
     def _frozen_map(self, images: Tensor) -> Tensor:
         """The trunk's map without a graph, image by image.

@@ -222,8 +222,10 @@ def _build_loader(split: SplitConfig, dataset: Any, *, seed: int, processes: int
     )
 
 
-def build_criterion(settings: LossConfig) -> Criterion:
-    """The configured loss terms and matchers."""
+def build_criterion(settings: LossConfig) -> nn.Module:
+    """The configured loss terms and matchers, or the loss of the tracker's training."""
+    if settings.clip is not None:
+        return build_part(settings.clip)
     return Criterion(
         [build_part(term) for term in settings.terms.values()],
         build_part(settings.matcher),

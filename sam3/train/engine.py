@@ -28,6 +28,7 @@ from sam3.train import distributed
 from sam3.train.losses.criterion import Losses
 from sam3.train.losses.normalization import Share
 from sam3.train.prompt_passes import losses_in_passes
+from sam3.train.tracker.losses import ClipLoss, ClipNetwork
 
 OptimizerFactory = Callable[..., Optimizer]
 
@@ -84,7 +85,8 @@ def connect(
     A parameter without a gradient in one process (other images, other branches) is a zero there; without one
     anywhere it has none, as with one process.
     """
-    network = TrainingNetwork(model, criterion, prompts_per_pass)
+    is_tracker = isinstance(criterion, ClipLoss)
+    network = ClipNetwork(model, criterion) if is_tracker else TrainingNetwork(model, criterion, prompts_per_pass)
     if distributed.world_size() == 1 or sharding == "fsdp2":
         return network
     with warnings.catch_warnings():  # the argument gets another name in new versions of torch

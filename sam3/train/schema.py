@@ -196,6 +196,7 @@ class LossConfig:
     normalization: str = "global"  # "global", "local", "none": what box losses are divided by
     scale_by_prompts: bool = True  # multiply the loss with the root of the number of prompts
     semantic: Any = None  # _target_ node of the loss on the semantic map
+    clip: Any = None  # _target_ node of the loss of the tracker's training, which uses none of the other keys
 
 
 @dataclass

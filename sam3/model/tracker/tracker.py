@@ -106,6 +106,7 @@ class Tracker(nn.Module):
         points: tuple[Tensor, Tensor] | None = None,
         masks: Tensor | None = None,
         multimask: bool,
+        present: Tensor | None = None,
     ) -> TrackedMasks:
         """Masks of B objects (spec/tracker_video.md 2.5).
 
@@ -114,6 +115,8 @@ class Tracker(nn.Module):
             points: (B, K, 2) xy in model pixels and (B, K) labels; left out, the memory alone says what is meant.
             masks: (B, 1, H, W) logits of a rough mask.
             multimask: choose the best of three candidates.
+            present: (B, 1) bool, which objects are there, where that is known (in training); left out, the object
+                score decides.
         """
         rows = max(len(embedding), len(points[0]) if points is not None else 0, len(masks) if masks is not None else 0)
         if points is None:
@@ -130,7 +133,7 @@ class Tracker(nn.Module):
             skips=features.skips,
             multimask=multimask,
         )
-        is_present = decoded.object_score_logits > 0
+        is_present = decoded.object_score_logits > 0 if present is None else present
         candidates = torch.where(is_present[:, :, None, None], decoded.masks, NO_OBJECT).float()
         best = decoded.ious.argmax(1)
         index = torch.arange(len(best), device=best.device)
@@ -152,8 +155,7 @@ class Tracker(nn.Module):
         logits = self.config.mask_scale * masks + self.config.mask_bias
         side = masks.shape[-1] // self.config.patch_size * 4
         is_present = masks.flatten(1).any(1, keepdim=True)
-        prompt = self.mask_downsample(masks.to(self.mask_downsample.weight.dtype))
-        pointers = self.segment(features.top, features, masks=prompt, multimask=False).pointers
+        pointers = self.read_mask(masks, features).pointers
         return TrackedMasks(
             candidates=resize_antialiased(logits, side),
             ious=masks.new_ones(len(masks), 1),
@@ -161,6 +163,11 @@ class Tracker(nn.Module):
             pointers=torch.where(is_present, pointers, self.no_obj_ptr.to(pointers.dtype)),
             object_score_logits=torch.where(is_present, _PROMPT_LOGIT, -_PROMPT_LOGIT),
         )
+
+    def read_mask(self, masks: Tensor, features: TrackerFeatures, *, present: Tensor | None = None) -> TrackedMasks:
+        """What the decoder itself makes of masks that were given; of this, :meth:`use_mask` keeps the pointers."""
+        prompt = self.mask_downsample(masks.to(self.mask_downsample.weight.dtype))
+        return self.segment(features.top, features, masks=prompt, multimask=False, present=present)
 
     def remember(
         self, features: TrackerFeatures, masks: Tensor, object_score_logits: Tensor, *, is_prompted: bool

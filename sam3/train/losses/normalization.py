@@ -79,7 +79,7 @@ def agree_on_shares(parts: Sequence[Batch], slots: int) -> list[Share]:
     """
     own = torch.zeros(slots, 3, dtype=torch.float64)
     for row, part in zip(own, parts, strict=False):
-        row.copy_(torch.tensor([len(part), part.num_prompts, len(part.targets.boxes)]))
+        row.copy_(torch.tensor([len(part), part.num_prompts, part.num_objects]))
     everyone = distributed.total(own)
     return [
         Share(
