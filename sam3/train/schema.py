@@ -25,6 +25,7 @@ class PathsConfig:
     experiment_log_dir: str | None = None  # output folder of the run; null = ./sam3_logs/<config name>
     bpe_path: str | None = None  # vocabulary of the tokenizer; null = the one inside the package
     checkpoint_path: str | None = None  # weights to start from; null = the released ones (download)
+    stills_root: str | None = None  # COCO folder (images/ + annotations.json) whose pictures become clips
     base_annotation_path: str | None = None  # folder with the annotation files of a benchmark
     image_roots: dict[str, str | None] = field(default_factory=dict)  # image folders of a benchmark, by name
     roboflow_vl_100_root: str | None = None  # folder with the data sets of Roboflow-100-VL

@@ -27,6 +27,7 @@ class ClipLoss(nn.Module):
     Args:
         weights: of ``loss_mask`` (focal), ``loss_dice``, ``loss_iou`` and ``loss_object``; a missing one is 0.
         iou_l1: absolute instead of squared error of the predicted quality.
+        forget: see :func:`~sam3.train.tracker.rollout.roll_out`.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class ClipLoss(nn.Module):
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
         iou_l1: bool = True,
+        forget: float = 0.15,
     ) -> None:
         super().__init__()
         self.weights = dict(WEIGHTS if weights is None else weights)
         require_known_weights("ClipLoss", self.weights, set(WEIGHTS))
-        self.focal_alpha, self.focal_gamma, self.iou_l1 = focal_alpha, focal_gamma, iou_l1
+        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.iou_l1, self.forget = iou_l1, forget
 
     def forward(self, answers: Sequence[FrameAnswer], batch: ClipBatch, share: Share | None = None) -> Losses:
         """
@@ -87,4 +90,4 @@ class ClipNetwork(nn.Module):
         self.criterion = criterion
 
     def forward(self, batch: ClipBatch, share: Share) -> Losses:
-        return self.criterion(roll_out(self.model, batch), batch, share)
+        return self.criterion(roll_out(self.model, batch, forget=self.criterion.forget), batch, share)

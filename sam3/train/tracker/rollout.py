@@ -6,7 +6,7 @@ instead of the head that is still learning it, and objects of all clips go throu
 Source: spec/tracker_video.md 2 to 4. Legend: N clips, T frames, R objects.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,11 +29,16 @@ class FrameAnswer:
     is_present: Tensor  # (R, 1) bool, by the annotation
 
 
-def roll_out(model: Sam3Video, batch: ClipBatch) -> list[FrameAnswer]:
-    """Answers on every frame of the clips."""
+def roll_out(model: Sam3Video, batch: ClipBatch, *, forget: float = 0.0) -> list[FrameAnswer]:
+    """Answers on every frame of the clips.
+
+    Args:
+        forget: chance that a tracked frame counts as badly seen, so that memory selection passes over it. When a video
+            is tracked, its own scores decide; here objects of many clips share a frame, and none is bad for all.
+    """
     tracker = model.tracker
     frames = encode_frames(model, batch)
-    config = replace(tracker.config, use_memory_selection=False)  # objects of different clips cannot agree on frames
+    config = tracker.config
     is_there = batch.masks.flatten(2).any(2)
     answers: list[FrameAnswer] = []
     conditioning: dict[int, FrameMemory] = {}
@@ -49,6 +54,7 @@ def roll_out(model: Sam3Video, batch: ClipBatch) -> list[FrameAnswer]:
             embedding = tracker.with_memory(features, remembered, batch.num_objects)
             answer = tracker.segment(embedding, features, multimask=config.multimask_for_tracking, present=present)
             entry = tracked[frame] = _entry(answer, present)
+            entry.frame_score = float(torch.rand(()) >= forget)
         answers.append(FrameAnswer(answer, present))
         if frame + 1 < len(frames):
             entry.memory = _memory(tracker, features, entry, is_prompted=frame == 0)
