@@ -113,10 +113,13 @@ def build_sam3_video_model(
     has_presence_token: bool = True,
     geo_encoder_use_img_cross_attn: bool = True,
     strict_state_dict_loading: bool = True,
+    tracker_checkpoint_path: str | Path | None = None,
 ) -> Sam3Video:
     """Build detector and tracker with their weights; arguments as of :func:`build_sam3_image_model`.
 
     Args:
+        tracker_checkpoint_path: where the tracker and its pyramid come from instead, for a ``checkpoint_path`` of a
+            detector alone, as its training writes them. They should have been trained on the same image trunk.
         apply_temporal_disambiguation: the tracker prefers memories of frames on which an object was seen well.
         has_presence_token: the detector has one; ``False`` is refused.
         geo_encoder_use_img_cross_attn: it does; ``False`` changes nothing, there as here, and is warned of.
@@ -137,6 +140,13 @@ def build_sam3_video_model(
         raise CheckpointError(
             f"weights '{checkpoint.path}' are of SAM 3.1, whose tracker is another network: they serve images and "
             "clicks (build_sam3_image_model), not the SAM 3 video model"
+        )
+    if tracker_checkpoint_path is not None:
+        checkpoint = _with_tracker(checkpoint, tracker_checkpoint_path)
+    elif checkpoint is not None and not checkpoint.tracker_state:
+        raise CheckpointError(
+            f"weights '{checkpoint.path}' are of a detector alone: say where the tracker comes from with "
+            "tracker_checkpoint_path (sam3.pt, or a file of the tracker's training), or build an image model"
         )
     options = {"resolution": resolution, "enable_segmentation": True, "second_neck": True}
     model_config = _final_config(config, checkpoint, **options)
@@ -278,6 +288,20 @@ def _adapted(base: "Checkpoint | None", adapter: str | Path) -> "Checkpoint":
     if base is None:
         raise ConfigError(f"adapter {adapter} needs the weights it was trained on; give checkpoint_path")
     return apply_adapter(base, read_adapter(adapter))
+
+
+def _with_tracker(detector: "Checkpoint | None", path: str | Path) -> "Checkpoint":
+    """``detector`` with the tracker and its pyramid of the file ``path``."""
+    from sam3.io.checkpoint import read_checkpoint
+    from sam3.io.transformers_names import SECOND_NECK
+
+    other = read_checkpoint(path)
+    if detector is None:
+        raise ConfigError(f"tracker_checkpoint_path {path} needs the checkpoint_path of the detector beside it")
+    if not other.tracker_state or other.layout == "sam3.1":
+        raise CheckpointError(f"tracker_checkpoint_path '{path}' (layout: {other.layout}) holds no SAM 3 tracker")
+    neck = {name: tensor for name, tensor in other.state_dict.items() if name.startswith(SECOND_NECK)}
+    return replace(detector, state_dict=detector.state_dict | neck, tracker_state=other.tracker_state)
 
 
 def _load(model: Sam3Image | Sam3Video, checkpoint: "Checkpoint") -> None:

@@ -98,7 +98,7 @@ def draw_prompts(masks: Tensor, chances: PromptChances, generator: torch.Generat
     Args:
         masks: (K, S, S) bool, the first frame.
     """
-    weights = torch.tensor([chances.mask, chances.box, chances.click])
+    weights = torch.tensor([chances.mask, chances.box, chances.click], dtype=torch.float32)
     kinds = torch.multinomial(weights, len(masks), replacement=True, generator=generator)
     points = torch.zeros(len(masks), 2, 2)
     for row, (kind, mask) in enumerate(zip(kinds.tolist(), masks, strict=True)):

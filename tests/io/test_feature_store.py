@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from sam3.io.feature_store import FeatureStore
+from sam3.io.feature_store import FeatureMemory, FeatureStore
 
 
 def test_what_was_put_comes_back_in_another_store(tmp_path):
@@ -36,3 +36,13 @@ def test_a_damaged_file_counts_as_missing(tmp_path, caplog):
     assert "is damaged and is made anew" in caplog.text
     store.put("abcd", torch.ones(100))
     assert store.get("abcd").all()
+
+
+def test_features_in_memory_are_copies_and_limited():
+    store, tensor = FeatureMemory(limit_bytes=20), torch.arange(4.0)
+    store.put("a", tensor)
+    tensor.zero_()
+    assert store.get("a").tolist() == [0, 1, 2, 3]
+    store.put("b", tensor)
+    assert store.get("b") is None
+    assert store.size == 16

@@ -16,7 +16,7 @@ from sam3.model.initialization import initialize_tracker
 from sam3.model.layers.layer_list import set_activation_checkpointing
 from sam3.model.video.sam3_video import Sam3Video
 from sam3.model.vision.trunk_cache import TrunkCache
-from sam3.model_builder import build_sam3_video_model
+from sam3.model_builder import DEFAULT_CONFIG, build_sam3_video_model
 
 KEPT_FEATURES = 2**30  # bytes of trunk maps that stay in memory: each frame is encoded once
 SECOND_NECK = r"backbone\.vision_backbone\.sam2_convs\..*"
@@ -41,7 +41,7 @@ def build_tracker_training_model(
     enable_segmentation: bool = True,
     resolution: int | None = None,
     compile: bool = False,
-    config: str | ModelConfig = "sam3",
+    config: str | ModelConfig = DEFAULT_CONFIG,
     activation_checkpointing: bool | str = False,
 ) -> Sam3Video:
     """Detector and tracker; arguments as of :func:`sam3.model_builder.build_sam3_image_model`.
@@ -49,8 +49,10 @@ def build_tracker_training_model(
     Args:
         checkpoint_path: with a tracker (``sam3.pt``, a file of this training) or of a detector alone.
     """
-    options = {"device": device, "bpe_path": bpe_path, "resolution": resolution, "config": config}
     checkpoint = None if checkpoint_path is None else read_checkpoint(checkpoint_path)
+    if config == DEFAULT_CONFIG and checkpoint is not None and checkpoint.card and checkpoint.card.model_config:
+        config = ModelConfig.from_dict(checkpoint.card.model_config)
+    options = {"device": device, "bpe_path": bpe_path, "resolution": resolution, "config": config}
     if checkpoint is None or checkpoint.tracker_state:
         model = build_sam3_video_model(checkpoint_path, load_from_HF=load_from_HF, **options)
     else:
