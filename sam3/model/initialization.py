@@ -5,15 +5,20 @@ uniform distribution: at the released widths (1024 to 4736) its scale is the 0.0
 narrow networks do not learn with 0.02 (measured: F1 0.18 instead of 0.63).
 """
 
+import torch
 from torch import nn
 
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.layers.attention import MultiHeadAttention
+from sam3.model.layers.projected_attention import ProjectedAttention
 from sam3.model.tracker.tracker import Tracker
 
 TOKEN_STD = 0.5
 POSITION_STD = 0.02
 TEXT_POSITION_STD = 0.01
+MASK_GAIN = 24.0  # of what the memory encoder adds to a frame, against torch's default: louder than the frame itself
+PROMPT_GAIN = 16.0  # of a mask prompt, likewise
+LOCALITY = 2.5  # of attention to memories, at 32 channels a head: one cell away counts a third
 
 
 def initialize_weights(model: Sam3Image) -> None:
@@ -70,10 +75,38 @@ def _initialize_decoder(model: Sam3Image) -> None:
 
 
 def _initialize_codes(tracker: Tracker) -> None:
-    """Codes of time and absence start small, the memory encoder's blocks as identities."""
+    """Codes of time and absence start small, the memory encoder's blocks as identities, and masks as what they are.
+
+    By torch's defaults a mask changes a memory by a tenth of what the frame contributes, and a mask prompt an image by
+    a thirtieth, and every cell attends to all others alike: the tiny network then learns in minutes what looks like an
+    object, but not which one is meant (measured: IoU 0.48 with the object, 0.40 with its double).
+    """
     own = ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial")
     for name in own:
         nn.init.trunc_normal_(getattr(tracker, name), std=POSITION_STD)
     nn.init.normal_(tracker.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix)
     for block in tracker.maskmem_backbone.fuser.layers:
         nn.init.constant_(block.gamma, 1e-6)
+    _let_masks_count(tracker)
+    for layer in tracker.transformer.encoder.layers:
+        _look_at_the_same_place(layer.cross_attn_image)
+
+
+@torch.no_grad()
+def _let_masks_count(tracker: Tracker) -> None:
+    """A given mask is averaged around 0, and both ways of masks into the network begin loud enough."""
+    tracker.mask_downsample.weight.fill_(1 / tracker.mask_downsample.weight.numel())
+    tracker.mask_downsample.bias.fill_(-0.5)
+    prompt = tracker.sam_prompt_encoder.mask_downscaling
+    prompt[0].bias.zero_()  # the norm behind it keeps the sign alone
+    prompt[-1].weight.mul_(PROMPT_GAIN)
+    tracker.maskmem_backbone.mask_downsampler.encoder[-1].weight.mul_(MASK_GAIN)
+
+
+@torch.no_grad()
+def _look_at_the_same_place(attention: ProjectedAttention) -> None:
+    """Equal biases of queries and keys, turned by their positions, agree most where the positions do."""
+    head_dim = attention.q_proj.out_features // attention.num_heads
+    bias = LOCALITY * (32 / head_dim) ** 0.25
+    attention.q_proj.bias.fill_(bias)
+    attention.k_proj.bias.fill_(bias)

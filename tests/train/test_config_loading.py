@@ -37,6 +37,8 @@ NEED_DATA = {
     *(f"data/odinw13{kind}" for kind in ("", "_positive", "_text_and_visual", "_visual_only")),
     *("data/roboflow_vl100", "experiment/odinw_10shot", "experiment/roboflow_100_images"),
     *("data/saco_gold", "data/saco_image", "data/saco_silver", "data/saco_veval"),
+    *("data/saco_gold", "data/saco_image", "data/saco_silver"),
+    *("data/clips_and_stills", "experiment/tiny_tracker"),  # and train/tracker/test_training.py these
 }
 
 
@@ -119,6 +121,8 @@ def test_every_primary_file_composes(name):
     assert run.scratch.include_negatives
     if run.trainer.mode == "val":  # nothing to train on
         assert run.data.train.dataset is None
+    elif name == "train_config_tracker":
+        assert list(run.data.train.dataset["sources"]) == ["videos", "stills"]
     else:
         assert run.data.train.dataset["transforms"]["hflip_prob"] == 0.0
     assert (run.trainer.val_epoch_freq, run.trainer.skip_first_val) == (1, False)

@@ -62,7 +62,7 @@ def test_training_on_one_batch_learns_it():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.35 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_frames_that_count_as_badly_seen_are_not_remembered():

@@ -38,6 +38,7 @@ def overrides(folder, out, *extra):
         "data.train.dataset.sources.videos.num_frames=3",
         "scratch.train_batch_size=2",
         "scratch.max_epochs=2",
+        f"model.tune.learn=['{NECK}*']",
         "logging.tensorboard.enabled=false",
         "trainer.accelerator=cpu",
         *extra,
