@@ -1,4 +1,4 @@
-"""Is a trained tracker worth it? ``python benchmarks/tracker_training.py --detector FILE [--seeds 0 1 2] [--output DIR]``.
+"""Is a trained tracker worth it? ``python benchmarks/tracker_training.py --detector FILE [--seeds 0 1 2]``.
 
 The video world (``sam3/demo/video_world.py``) once with a tracker trained from random weights by the real command and
 once without any tracker, both with the same detector: per-frame detections linked from frame to frame by mask IoU
@@ -20,9 +20,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is loaded
-    os.environ.setdefault(_name, "1")
 
 import numpy as np
 import torch
@@ -49,8 +46,8 @@ TRAIN_KINDS = (PLAIN, CROSSING, OCCLUSION, CROSSING, OCCLUSION, LEAVING)
 HELD_OUT = {"crossing, occlusion": (CROSSING, OCCLUSION), "plain, leaving": (PLAIN, LEAVING)}
 MARGIN = 0.15  # of pHOTA on crossing and occlusion clips
 
-# The released thresholds but for two: small specks are cut off by their number of pixels on masks of 288 x 288, of which
-# the tiny network's 32 x 32 has none, and its scores, from minutes of training, hardly reach 0.7.
+# The released thresholds but for two: small specks are cut off by their number of pixels on masks of 288 x 288, of
+# which the tiny network's 32 x 32 has none, and its scores, from minutes of training, hardly reach 0.7.
 SETTINGS = replace(VideoSettings(), clean_area=0, new_object_score=0.5)
 
 NUMBERS = {
@@ -84,6 +81,7 @@ class Folders:
 
 def main() -> None:
     options = parse_arguments()
+    torch.set_num_threads(1)
     folders = Folders(options.output)
     draw_worlds(folders, options)
     detector = train_detector(folders, options)
@@ -269,7 +267,8 @@ def verdict(results: dict[str, dict[int, dict[str, float]]], folders: Folders, s
 def command(script: str, *arguments: object) -> None:
     words = [str(argument) for argument in arguments]
     say(f"$ python {script} {' '.join(words)}")
-    subprocess.run([sys.executable, str(REPOSITORY / script), *words], check=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, str(REPOSITORY / script), *words], check=True, env=one_thread)
 
 
 def say(text: str) -> None:

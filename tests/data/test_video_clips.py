@@ -40,7 +40,8 @@ def equal(first, second):
 def test_a_clip_depends_on_seed_index_and_epoch_alone(world, source):
     clip = source(world).sample(1, 3)
     assert clip.images.shape == (4, 3, 56, 56)
-    assert clip.masks.dtype == torch.bool and clip.masks.shape[1:] == (4, 56, 56)
+    assert clip.masks.dtype == torch.bool
+    assert clip.masks.shape[1:] == (4, 56, 56)
     assert (clip.masks[:, 0].flatten(1).sum(1) >= 30 / 4).all()  # every object shows on the first frame
     assert equal(clip, source(world).sample(1, 3))
     assert not equal(clip, source(world).sample(1, 4))

@@ -37,7 +37,6 @@ NEED_DATA = {
     *(f"data/odinw13{kind}" for kind in ("", "_positive", "_text_and_visual", "_visual_only")),
     *("data/roboflow_vl100", "experiment/odinw_10shot", "experiment/roboflow_100_images"),
     *("data/saco_gold", "data/saco_image", "data/saco_silver", "data/saco_veval"),
-    *("data/saco_gold", "data/saco_image", "data/saco_silver"),
     *("data/clips_and_stills", "experiment/tiny_tracker"),  # and train/tracker/test_training.py these
 }
 
