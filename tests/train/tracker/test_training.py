@@ -143,7 +143,7 @@ def test_settings_arrive(data):
     loss = build_part(run.loss.clip)
     assert (loss.forget, loss.weights["loss_iou"]) == (0.5, 7)
     videos = build_part(run.data.train.dataset).sources[0]
-    assert videos.prompts == PromptChances(mask=0.6, box=1, click=0.2)
+    assert videos.prompts == PromptChances(mask=0.9, box=1, click=0.05)
     assert all(len(videos.sample(index, 0).masks) == 1 for index in range(len(videos)))
 
 
