@@ -28,6 +28,7 @@ from sam3.train.config_loading import load_config
 
 CONFIG = "sam3/train/conf/train_config_multi_class.yaml"
 NAMES = ("bolt", "hex nut", "washer", "wood screw", "dowel pin", "gear")
+ALPHA_PER_RANK = 8  # for a network so small and so few steps; the preset has 2
 PROMPTS = "{" + ", ".join(f"{word}: {name}" for word, name in zip(World().phrases, NAMES, strict=True)) + "}"
 
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, nargs="+", default=[4])
     parser.add_argument("--lr-full", type=float, default=1e-3)
-    parser.add_argument("--lr-lora", type=float, default=2e-3)
+    parser.add_argument("--lr-lora", type=float, default=4e-3)
     arguments = parser.parse_args()
     base = arguments.base or arguments.out / "base" / "checkpoints" / "last.pt"
     settings = Settings(arguments.out.resolve(), arguments.images, arguments.epochs, arguments.seed, base.resolve())
@@ -139,7 +140,7 @@ def lora_result(settings: Settings, rank: int, lr: float) -> Result:
         f"paths.checkpoint_path={settings.base}",
         "tune=lora",
         f"model.tune.lora.rank={rank}",
-        f"model.tune.lora.alpha={4 * rank}",
+        f"model.tune.lora.alpha={ALPHA_PER_RANK * rank}",
         f"scratch.lr_transformer={lr}",
         "checkpoint.save_model_only=true",
     ]
