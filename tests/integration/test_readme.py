@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 import tomllib
 
 import pytest
@@ -14,7 +15,7 @@ from sam3.cli import SUBCOMMANDS
 from sam3.demo.world import World, write_world
 from sam3.io.checkpoint import save_weights
 from sam3.io.model_card import ModelCard
-from sam3.model_builder import build_sam3_image_model
+from sam3.model_builder import build_sam3_image_model, build_sam3_video_predictor
 from sam3.train.config_loading import load_config
 from tests.integration.commands import MAINS, SAM3, call
 from tests.integration.documents import blocks, commands, local_links, table_rows
@@ -117,6 +118,12 @@ def test_the_python_code_runs(repository, workplace, monkeypatch):
         "sam3.model_builder.build_sam3_image_model",
         lambda **options: build_sam3_image_model(config="tiny", load_from_HF=False, **options),
     )
+    monkeypatch.setattr(
+        "sam3.model_builder.build_sam3_video_predictor",
+        lambda: build_sam3_video_predictor(config="tiny", load_from_HF=False, device="cpu"),
+    )
+    (workplace / "assets").mkdir(exist_ok=True)
+    shutil.copy(repository / "assets" / "shapes.mp4", workplace / "assets")
     names: dict = {}
     for code in blocks(repository / "README.md", "python"):
         ast.parse(code)
@@ -126,6 +133,7 @@ def test_the_python_code_runs(repository, workplace, monkeypatch):
     assert len(names["boxes"]) == len(names["scores"]) == len(names["masks"])
     assert names["candidates"].shape == (3, height, width)
     assert names["outlined"].shape == (1, height, width)
+    assert names["frame"].index == 23, "the clip was followed to its end"
 
 
 # --- keys ---
