@@ -170,5 +170,5 @@ def test_weights_of_the_released_layout_come_back(tmp_path: Path):
         assert torch.equal(tensor, model.state_dict()[name]), name
     only_image = {name: value for name, value in model.state_dict().items() if name.startswith("detector.")}
     torch.save({"model": only_image}, tmp_path / "image.pt")
-    with pytest.raises(CheckpointError, match="309 of 6[0-9]{2} tensors|tensors of this model are not in the file"):
+    with pytest.raises(CheckpointError, match="are of a detector alone: say where the tracker comes from"):
         build_sam3_video_model(tmp_path / "image.pt", config="tiny", device="cpu")

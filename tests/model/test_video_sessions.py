@@ -74,7 +74,7 @@ def test_two_interleaved_sessions_equal_two_separate_ones(predictor: Sam3VideoPr
     together = list(zip(*streams, strict=True))
     assert [list(answers) for answers in zip(*together, strict=True)] == apart
     assert apart[0] != apart[1]
-    assert sum(len(answer[1]) for answers in apart for answer in answers) > 6
+    assert sum(len(answer[1]) for answers in apart for answer in answers) >= 6
 
 
 def test_a_cancelled_propagation_ends_and_can_be_taken_up(session: Session, undisturbed: list[Answer]):
@@ -118,7 +118,7 @@ def test_phrases_come_and_go_in_mid_stream(session: Session, undisturbed: list[A
     answers += stream
     assert frames(answers) == frames(undisturbed)
     assert of("red circle", answers) == [answer[3] for answer in undisturbed], "the first phrase does not notice"
-    labels = {label for answer in answers for label in answer[2]}
+    labels = {label for answer in answers[3:] for label in answer[2]}  # of what came after the removal
     assert labels == ({"red circle"} if is_removed else {"red circle", "blue square"})
     if is_removed:
         with pytest.raises(SessionError, match="nobody looks for 'blue square'; phrases of this session: red circle"):
