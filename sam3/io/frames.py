@@ -6,6 +6,7 @@ Source: spec/tracker_video.md 8; EXIF orientation is applied and sizes are check
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -98,11 +99,11 @@ def sorted_pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-class KnownFrames:
+class KnownFrames(ABC):
     """Frames whose number is known."""
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
     def num_frames(self) -> int:
