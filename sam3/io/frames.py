@@ -6,9 +6,8 @@ Source: spec/tracker_video.md 8; EXIF orientation is applied and sizes are check
 """
 
 import logging
-from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -99,11 +98,8 @@ def sorted_pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-class KnownFrames(ABC):
+class KnownFrames(Sized):
     """Frames whose number is known."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
 
     @property
     def num_frames(self) -> int:
