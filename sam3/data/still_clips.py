@@ -197,4 +197,6 @@ def warp(maps: Tensor, affine: Tensor, *, padding: str = "zeros") -> Tensor:
 
 
 def _masks_of(record: ImageRecord) -> list[rle.Rle]:
-    return [found.mask for found in record.objects if found.mask is not None and not found.is_crowd]
+    """Masks of the objects; one that several phrases name counts once."""
+    masks = [found.mask for found in record.objects if found.mask is not None and not found.is_crowd]
+    return list({mask["counts"]: mask for mask in masks}.values())

@@ -131,4 +131,6 @@ class VideoClips:
 
 
 def _followable(tracks: list[TruthMasklet]) -> list[TruthMasklet]:
-    return [track for track in tracks if track.masks is not None and not track.is_crowd and track.masks.areas.any()]
+    """Objects with masks; one that several phrases name counts once."""
+    shown = [track for track in tracks if track.masks is not None and not track.is_crowd and track.masks.areas.any()]
+    return list({tuple(track.masks.counts()): track for track in shown}.values())

@@ -1,8 +1,9 @@
-"""Moving shapes with exact masklets: the image world's phrases in clips, and a ground truth file for the evaluation.
+"""Moving shapes with exact masklets: the image world's objects in clips, and a ground truth file for the evaluation.
 
-Every clip depends on the seed and its own number alone. Objects of one phrase differ in brightness and size, as real
-objects of one kind do; who is who is lost on a program that looks at single frames where they cross or hide. Source of
-the file format: spec/evaluation.md 1.3. Legend: F frames, K objects.
+Clips are asked for forms ("circle", which may be red or yellow), so that objects of one phrase differ in colour and
+size, as real ones of a kind do; who is who is lost on a program that looks at single frames where they cross or hide.
+Every clip depends on the seed and its own number alone. Source of the file format: spec/evaluation.md 1.3. Legend: F
+frames, K objects.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,6 @@ PLAIN, CROSSING, OCCLUSION, LEAVING = "plain", "crossing", "occlusion", "leaving
 KINDS = (PLAIN, CROSSING, OCCLUSION, LEAVING)
 
 SIDE = 112  # pixels of the square pictures, the input of the tiny preset
-BRIGHTNESS = (0.65, 1.25)  # of objects against the image world's colours
-BRIGHTNESS_GAP = 0.2  # between objects of one phrase
 RADII = (0.11, 0.17)  # of the circle around a shape, as a share of the side
 NUM_PASSES = 2  # of an object through the middle of a crossing or occlusion clip
 NOISE = 3.0  # of the camera, grey levels
@@ -42,6 +41,11 @@ class Actor:
 
     @property
     def phrase(self) -> str:
+        """What a clip is asked for to find it."""
+        return self.form
+
+    @property
+    def full_phrase(self) -> str:
         return f"{self.colour} {self.form}"
 
     def shape(self, frame: int) -> Shape:
@@ -80,7 +84,7 @@ def write_video_world(
         The ground truth file, ``ground_truth.json``.
     """
     folder = Path(folder)
-    names, videos, masklets, pairs = sorted(world.phrases), [], [], []
+    names, videos, masklets, pairs = sorted(_colours(world)), [], [], []
     for index in range(num_videos):
         rng = np.random.default_rng([seed, index])
         clip = draw_clip(world, kinds[index % len(kinds)], num_frames, rng)
@@ -130,11 +134,11 @@ _Scene = tuple[list[Actor], np.ndarray | None]
 
 def _plain(world: World, num_frames: int, rng: np.random.Generator) -> _Scene:
     """One to three objects of different phrases, which never touch."""
-    phrases = rng.permutation(world.phrases)[: rng.integers(1, 4)]
+    forms = rng.permutation(sorted(_colours(world)))[: rng.integers(1, 4)]
     actors: list[Actor] = []
-    for phrase in phrases:
+    for form in forms:
         for _ in range(50):  # a crowded clip may end with fewer
-            (actor,) = _actors(phrase, 1, rng)
+            (actor,) = _actors(world, form, 1, rng)
             start, end = rng.uniform(actor.radius + 1, SIDE - actor.radius - 1, (2, 2))
             actor = replace(actor, path=start + np.linspace(0, 1, num_frames)[:, None] * (end - start))
             if all(_gap(actor, other) > 2 for other in actors):
@@ -144,8 +148,8 @@ def _plain(world: World, num_frames: int, rng: np.random.Generator) -> _Scene:
 
 
 def _crossing(world: World, num_frames: int, rng: np.random.Generator) -> _Scene:
-    """Two or three objects of one phrase that go to and fro along lines through the middle, over one another."""
-    actors = _actors(rng.choice(world.phrases), int(rng.integers(2, 4)), rng)
+    """Two objects of one phrase that go to and fro along lines through the middle, one over the other."""
+    actors = _actors(world, _common_form(world, rng), 2, rng)
     first = rng.uniform(0, 2 * np.pi)
     paths = []
     for number, actor in enumerate(actors):
@@ -156,7 +160,7 @@ def _crossing(world: World, num_frames: int, rng: np.random.Generator) -> _Scene
 
 def _occlusion(world: World, num_frames: int, rng: np.random.Generator) -> _Scene:
     """Two objects of one phrase that go to and fro behind a bar, in lanes of their own or in one."""
-    actors = _actors(rng.choice(world.phrases), 2, rng)
+    actors = _actors(world, _common_form(world, rng), 2, rng)
     direction = rng.choice([0.0, np.pi / 2]) + rng.uniform(-0.1, 0.1)
     lane = rng.uniform(0, 0.22) * SIDE
     paths = [
@@ -170,7 +174,7 @@ def _occlusion(world: World, num_frames: int, rng: np.random.Generator) -> _Scen
 
 def _leaving(world: World, num_frames: int, rng: np.random.Generator) -> _Scene:
     """One or two objects of one phrase; the first leaves the picture on one side and comes back."""
-    actors = _actors(rng.choice(world.phrases), int(rng.integers(1, 3)), rng)
+    actors = _actors(world, _common_form(world, rng), int(rng.integers(1, 3)), rng)
     direction = rng.choice(4) * np.pi / 2
     lane = rng.uniform(0.15, 0.25) * SIDE
     along, across = _axes(direction)
@@ -186,18 +190,28 @@ def _leaving(world: World, num_frames: int, rng: np.random.Generator) -> _Scene:
 # --- parts ---
 
 
-def _actors(phrase: str, count: int, rng: np.random.Generator) -> list[Actor]:
-    """Objects of one phrase that differ in brightness and size; they do not move yet."""
-    colour, _, form = str(phrase).partition(" ")
-    room = BRIGHTNESS[1] - BRIGHTNESS[0] - BRIGHTNESS_GAP * (count - 1)
-    levels = BRIGHTNESS[0] + np.sort(rng.uniform(0, room, count)) + BRIGHTNESS_GAP * np.arange(count)
-    base = random_look(rng, colour).colour
+def _actors(world: World, form: str, count: int, rng: np.random.Generator) -> list[Actor]:
+    """Objects of one form in different colours; they do not move yet."""
     actors = []
-    for level in rng.permutation(levels):
-        look = replace(random_look(rng, colour), colour=np.clip(base * level, 0, 255))
+    for colour in rng.permutation(_colours(world)[form])[:count]:
         angle = 0.0 if form == "circle" else np.radians(rng.uniform(-10, 10))
-        actors.append(Actor(colour, form, look, rng.uniform(*RADII) * SIDE, angle, path=np.zeros((0, 2))))
+        look = random_look(rng, str(colour))
+        actors.append(Actor(str(colour), form, look, rng.uniform(*RADII) * SIDE, angle, path=np.zeros((0, 2))))
     return actors
+
+
+def _common_form(world: World, rng: np.random.Generator) -> str:
+    """A form that comes in two colours or more."""
+    return str(rng.choice(sorted(form for form, colours in _colours(world).items() if len(colours) > 1)))
+
+
+def _colours(world: World) -> dict[str, list[str]]:
+    """Form -> the colours it comes in."""
+    colours: dict[str, list[str]] = {}
+    for phrase in world.phrases:
+        colour, _, form = phrase.partition(" ")
+        colours.setdefault(form, []).append(colour)
+    return colours
 
 
 def _to_and_fro(
@@ -274,6 +288,7 @@ def _masklets(clip: Clip, video: dict[str, Any], names: list[str], *, first_id: 
                 "video_id": video["id"],
                 "category_id": names.index(actor.phrase) + 1,
                 "noun_phrase": actor.phrase,
+                "full_phrase": actor.full_phrase,
                 "height": SIDE,
                 "width": SIDE,
                 "iscrowd": 0,

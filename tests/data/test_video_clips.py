@@ -67,6 +67,16 @@ def test_a_short_video_stands_still_at_its_end_and_objects_are_limited(world):
     assert (held == held[0]).all()
 
 
+def test_an_object_that_two_phrases_name_is_one_object(world, tmp_path):
+    content = json.loads((world / "ground_truth.json").read_text())
+    again = [entry | {"id": 100 + entry["id"], "category_id": 2} for entry in content["annotations"]]
+    (tmp_path / "gt.json").write_text(json.dumps(content | {"annotations": content["annotations"] + again}))
+    twice = VideoClips(str(tmp_path / "gt.json"), str(world), num_frames=4, resolution=56)
+    assert twice.num_queries == videos(world).num_queries == len(again)
+    coco = json.loads((world / "coco" / "train" / "annotations.json").read_text())  # names everything twice
+    assert 2 * stills(world).num_queries == len(coco["annotations"])
+
+
 def test_a_file_without_masks_is_named(world, tmp_path):
     content = json.loads((world / "ground_truth.json").read_text())
     (tmp_path / "gt.json").write_text(json.dumps(content | {"annotations": []}))

@@ -21,12 +21,17 @@ def test_every_other_frame_with_what_shows_on_it(tmp_path):
     first = tmp_path / "clips" / "clip_0000" / "00002.png"
     assert (tmp_path / "coco" / "train" / "images" / names[1]).read_bytes() == first.read_bytes()
     wanted = [
-        (place + 1, entry["areas"][frame], entry["segmentations"][frame])
+        (place + 1, entry[phrase], entry["areas"][frame], entry["segmentations"][frame])
         for place, frame in enumerate(range(0, 12, 2))
         for entry in masklets
         if entry["video_id"] == 1 and (entry["areas"][frame] or 0) >= 100
+        for phrase in ("noun_phrase", "full_phrase")
     ]
-    found = [(entry["image_id"], entry["area"], entry["segmentation"]) for entry in content["annotations"]]
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    found = [
+        (entry["image_id"], names[entry["category_id"]], entry["area"], entry["segmentation"])
+        for entry in content["annotations"]
+    ]
     assert found == wanted
-    assert len(found) < 2 * 6  # behind the bar nothing is annotated
-    assert rle.area(found[0][2]) == found[0][1]
+    assert len(found) < 2 * 2 * 6  # behind the bar nothing is annotated
+    assert rle.area(found[0][3]) == found[0][2]

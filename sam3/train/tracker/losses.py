@@ -1,7 +1,9 @@
 """What the tracker is taught on each frame: masks (focal and dice), their quality, and whether the object is there.
 
-Of the candidate masks the one that costs least is taught, the quality of all is. Where an object does not show, only
-its absence is taught. Weights as in SAM 2 (arXiv 2408.00714). Legend: T frames, R objects, M candidates.
+After a click, the candidate mask that costs least is taught. Where a mask, a box or the memory says what is meant, all
+are: of two objects that look alike, one candidate each would be no mistake otherwise, and nobody would learn which is
+meant. The quality of all candidates is taught, and of an object that does not show only its absence. Weights as in
+SAM 2 (arXiv 2408.00714). Legend: T frames, R objects, M candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,12 +72,14 @@ class ClipLoss(nn.Module):
         focal = sigmoid_focal_loss(logits, target, alpha=self.focal_alpha, gamma=self.focal_gamma).mean((2, 3))
         dice = dice_loss(logits.flatten(0, 1), target.flatten(0, 1)).unflatten(0, logits.shape[:2])
         cost = self.weights.get("loss_mask", 0.0) * focal + self.weights.get("loss_dice", 0.0) * dice
-        best = cost.detach().argmin(1, keepdim=True)
+        share = torch.full_like(cost, 1 / cost.shape[1])  # (R, M) what each candidate counts
+        best = F.one_hot(cost.detach().argmin(1), cost.shape[1]).to(cost)
+        counts = torch.where(answer.is_ambiguous, best, share)
         quality = iou_prediction_loss(ious, logits, target > 0.5, l1=self.iou_l1)
         count = len(wanted)
         return {
-            "loss_mask": (there * focal.gather(1, best)).sum() / count,
-            "loss_dice": (there * dice.gather(1, best)).sum() / count,
+            "loss_mask": (there * counts * focal).sum() / count,
+            "loss_dice": (there * counts * dice).sum() / count,
             "loss_iou": (there * quality).mean(1).sum() / count,
             "loss_object": F.binary_cross_entropy_with_logits(answer.tracked.object_score_logits, there),
         }

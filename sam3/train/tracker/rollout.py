@@ -27,6 +27,7 @@ class FrameAnswer:
 
     tracked: TrackedMasks
     is_present: Tensor  # (R, 1) bool, by the annotation
+    is_ambiguous: Tensor  # (R, 1) bool: a click leaves open which of several masks is meant
 
 
 def roll_out(model: Sam3Video, batch: ClipBatch, *, forget: float = 0.0) -> list[FrameAnswer]:
@@ -40,6 +41,7 @@ def roll_out(model: Sam3Video, batch: ClipBatch, *, forget: float = 0.0) -> list
     frames = encode_frames(model, batch)
     config = tracker.config
     is_there = batch.masks.flatten(2).any(2)
+    is_click = (batch.prompt_kinds == CLICK)[:, None]
     answers: list[FrameAnswer] = []
     conditioning: dict[int, FrameMemory] = {}
     tracked: dict[int, FrameMemory] = {}
@@ -55,7 +57,7 @@ def roll_out(model: Sam3Video, batch: ClipBatch, *, forget: float = 0.0) -> list
             answer = tracker.segment(embedding, features, multimask=config.multimask_for_tracking, present=present)
             entry = tracked[frame] = _entry(answer, present)
             entry.frame_score = float(torch.rand(()) >= forget)
-        answers.append(FrameAnswer(answer, present))
+        answers.append(FrameAnswer(answer, present, is_click if frame == 0 else torch.zeros_like(is_click)))
         if frame + 1 < len(frames):
             entry.memory = _memory(tracker, features, entry, is_prompted=frame == 0)
     return answers

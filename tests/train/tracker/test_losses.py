@@ -12,7 +12,7 @@ from sam3.train.tracker.rollout import FrameAnswer
 from tests.train.tracker.small import moving_squares
 
 
-def answer(logits, ious, scores, present):
+def answer(logits, ious, scores, present, is_click=False):
     """R objects with M candidates of one value each on 2 x 2 cells."""
     candidates = torch.tensor(logits)[..., None, None].expand(-1, -1, 2, 2)
     tracked = TrackedMasks(
@@ -22,21 +22,37 @@ def answer(logits, ious, scores, present):
         pointers=torch.zeros(len(logits), 4),
         object_score_logits=torch.tensor(scores)[:, None],
     )
-    return FrameAnswer(tracked, torch.tensor(present)[:, None])
+    return FrameAnswer(tracked, torch.tensor(present)[:, None], torch.full((len(logits), 1), is_click))
 
 
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def test_the_cheapest_candidate_is_taught_and_the_quality_of_all():
+def focal(logit):
+    p = sigmoid(logit)
+    return 0.25 * (1 - p) ** 2 * -math.log(p)
+
+
+def dice(logit):
+    p = sigmoid(logit)
+    return 1 - (2 * 4 * p + 1) / (4 * p + 4 + 1)
+
+
+def test_after_a_click_the_cheapest_candidate_is_taught_and_the_quality_of_all():
     wanted = torch.ones(1, 2, 2)
-    terms = ClipLoss().frame(answer([[-1.0, 2.0, 0.5]], [[0.2, 0.6, 0.9]], [1.5], [True]), wanted)
-    p = sigmoid(2.0)
-    assert terms["loss_mask"].item() == pytest.approx(0.25 * (1 - p) ** 2 * -math.log(p), rel=1e-5)
-    assert terms["loss_dice"].item() == pytest.approx(1 - (2 * 4 * p + 1) / (4 * p + 4 + 1), rel=1e-5)
+    terms = ClipLoss().frame(answer([[-1.0, 2.0, 0.5]], [[0.2, 0.6, 0.9]], [1.5], [True], is_click=True), wanted)
+    assert terms["loss_mask"].item() == pytest.approx(focal(2.0), rel=1e-5)
+    assert terms["loss_dice"].item() == pytest.approx(dice(2.0), rel=1e-5)
     assert terms["loss_iou"].item() == pytest.approx((0.2 + 0.4 + 0.1) / 3, rel=1e-5)
     assert terms["loss_object"].item() == pytest.approx(-math.log(sigmoid(1.5)), rel=1e-5)
+
+
+def test_where_nothing_is_ambiguous_all_candidates_are_taught():
+    logits = [-1.0, 2.0, 0.5]
+    terms = ClipLoss().frame(answer([logits], [[0.2, 0.6, 0.9]], [1.5], [True]), torch.ones(1, 2, 2))
+    assert terms["loss_mask"].item() == pytest.approx(sum(map(focal, logits)) / 3, rel=1e-5)
+    assert terms["loss_dice"].item() == pytest.approx(sum(map(dice, logits)) / 3, rel=1e-5)
 
 
 def test_an_object_that_is_hidden_teaches_its_absence_alone():
