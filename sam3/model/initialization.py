@@ -142,9 +142,9 @@ def _look_at_what_is_alike(attention: ProjectedAttention, encoder: MemoryEncoder
     place, channels = _split(encoder)
     seen = encoder.out_proj.weight[place:, channels:, 0, 0] @ encoder.pix_feat_proj.weight[channels:, :, 0, 0]
     head_dim = attention.q_proj.out_features // attention.num_heads
-    is_slow = torch.arange(head_dim // 2) % (head_dim // 4) >= head_dim // 16  # of the pairs of both axes
-    rows = is_slow.repeat_interleave(2).repeat(attention.num_heads).nonzero().flatten()
-    shown = nn.init.orthogonal_(torch.empty(len(rows), len(seen)))
+    slow = [row for row in range(head_dim) if row // 2 % (head_dim // 4) >= head_dim // 16]  # pairs of channels turn
+    rows = [head * head_dim + row for head in range(attention.num_heads) for row in slow]
+    shown = nn.init.orthogonal_(seen.new_empty(len(rows), len(seen)))
     gain = LIKENESS * (head_dim / 32) ** 0.25 * (6 / len(seen)) ** 0.5
     for weight, wanted in ((attention.q_proj.weight, shown @ seen), (attention.k_proj.weight[:, place:], shown)):
         weight.zero_()

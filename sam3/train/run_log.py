@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sam3.model.video.sam3_video import Sam3Video
 from sam3.train.checkpointing import BEST, LAST
 from sam3.train.logging_setup import Curves, JsonLines
 from sam3.train.meters import LiveLine, Pace, clock_text, memory_gb
@@ -157,7 +158,10 @@ class RunLog:
                 folder / BEST,
             )
         used = folder / (LAST if progress.best_epoch is None else BEST)
-        _log.info("use it: sam3 predict --checkpoint %s --input IMAGES --output RESULTS", used)
+        if isinstance(trainer.model, Sam3Video):
+            _log.info("use it: sam3 track VIDEOS --checkpoint %s --output-dir RESULTS --prompt PHRASE", used)
+        else:
+            _log.info("use it: sam3 predict --checkpoint %s --input IMAGES --output RESULTS", used)
 
 
 def _last_and_best(progress: Progress) -> list[str]:

@@ -70,6 +70,13 @@ def test_every_parameter_of_a_tracker_is_set(tracker: Tracker) -> None:
     assert [name for name, p in tracker.named_parameters() if not p.isfinite().all()] == []
 
 
+def test_a_tracker_without_storage_is_initialised_too() -> None:
+    with torch.device("meta"):
+        tracker = Tracker(replace(tiny().tracker, image_size=112))
+    initialize_tracker(tracker)
+    assert all(parameter.is_meta for parameter in tracker.parameters())
+
+
 @torch.no_grad()
 def test_memories_begin_as_place_and_looks(tracker: Tracker) -> None:
     frame, other = torch.randn(2, 1, 32, 8, 8)

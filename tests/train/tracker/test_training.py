@@ -83,6 +83,8 @@ def test_the_tracker_and_its_pyramid_learn_and_the_detector_stays(data, trained)
     learnt = after[f"{NECK}2.conv_1x1.weight"]
     assert not torch.equal(learnt, before["backbone.vision_backbone.convs.2.conv_1x1.weight"])
     assert any(name.startswith("tracker.") for name in after)
+    log = (trained.parents[1] / "logs" / "log.txt").read_text()
+    assert f"use it: sam3 track VIDEOS --checkpoint {trained}" in log
 
 
 def test_the_result_drops_into_the_video_model_by_one_argument(data, trained, tmp_path):
