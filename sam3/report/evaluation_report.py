@@ -9,30 +9,28 @@ from typing import Any
 
 import numpy as np
 
-import sam3
 from sam3.errors import DataError
 from sam3.eval.cgf1 import IOU_THRESHOLDS, Outcome
 from sam3.eval.error_analysis import ErrorCounts, ErrorKind, split_loss
 from sam3.eval.loss_split import LossSplit
 from sam3.io.files import write_text
-from sam3.report.charts import bar_chart, charts, line_chart
 from sam3.report.evaluation_analysis import Subset, SubsetAnalysis, analyse, phrases, together
 from sam3.report.evaluation_pictures import worst_pictures
-from sam3.report.html import (
-    Markup,
-    Section,
-    image_grid,
-    join,
-    key_values,
-    missing,
-    page,
-    paragraph,
-    section,
-    table,
-    tiles,
+from sam3.report.html import Markup, Section, join, key_values, paragraph, section, table, tiles
+from sam3.report.score_sections import (
+    BEYOND,
+    MAX_PHRASES,
+    comparison_row,
+    comparison_section,
+    loss_rows,
+    loss_section,
+    page_title,
+    phrase_section,
+    score_page,
+    score_tiles,
+    worst_pairs_section,
 )
 
-MAX_PHRASES = 60
 MAX_PICTURES = 12
 
 _MEANING = {
@@ -82,7 +80,6 @@ def write_report_of(path: str | Path, subsets: Sequence[Mapping[str, Any]], iou_
 def evaluation_page(analyses: Sequence[SubsetAnalysis], iou_type: str) -> str:
     """The whole document."""
     counts = together(analyses)
-    title = analyses[0].subset.name if len(analyses) == 1 else f"{len(analyses)} subsets"
     sections = [
         _loss_section(split_loss(counts), counts),
         _subset_section(analyses) if len(analyses) > 1 else None,
@@ -91,23 +88,14 @@ def evaluation_page(analyses: Sequence[SubsetAnalysis], iou_type: str) -> str:
         _picture_section(analyses),
         _method_section(analyses),
     ]
-    kind = {"segm": "masks", "bbox": "boxes"}[iou_type]
-    return page(
-        f"cgF1 of {kind}: {title}",
-        [part for part in sections if part is not None],
-        summary=_summary(analyses, counts),
-        footer=f"sam3 {sam3.__version__}",
-    )
+    title = page_title("cgF1", iou_type, [analysis.subset.name for analysis in analyses], "subsets")
+    return score_page(title, sections, _summary(analyses, counts))
 
 
 def _summary(analyses: Sequence[SubsetAnalysis], counts: ErrorCounts) -> Markup:
-    scores = [analysis.interval for analysis in analyses]
-    mean = float(np.mean([interval.score for interval in scores]))
     rates = [analysis.counts.rates() for analysis in analyses]
-    one = scores[0]
     entries = {
-        "cgF1 × 100" if len(analyses) == 1 else "cgF1 × 100, mean of subsets": f"{100 * mean:.2f}",
-        **({f"{one.level:.0%} interval": f"{100 * one.low:.2f} – {100 * one.high:.2f}"} if len(analyses) == 1 else {}),
+        **score_tiles("cgF1", [analysis.interval for analysis in analyses], "subsets"),
         "pmF1 × 100": f"{100 * np.mean([rate.positive_micro_f1.mean() for rate in rates]):.2f}",
         "IL_MCC": f"{np.mean([rate.il_mcc for rate in rates]):.3f}",
         "pairs": f"{sum(counts.outcomes.values()):,}",
@@ -120,30 +108,17 @@ def _loss_section(split: LossSplit, counts: ErrorCounts) -> Section:
     score = float(split.score.mean())
     bars = {kind.value: 100 * cost for kind, cost in split.mean_costs.items()}
     rest = 100 * float(split.rest.mean())
-    rows = [
-        (kind.value, counts.number[kind], 100 * split.mean_costs[kind], _MEANING[kind])
-        for kind in sorted(ErrorKind, key=lambda kind: -split.mean_costs[kind])
-    ]
-    rows.append(
-        ("beyond correction", None, rest, "the definition's own: epsilons, or no absent (or present) phrase at all")
-    )
-    curves = {
-        kind.value: [(float(threshold), 100 * float(cost[index])) for index, threshold in enumerate(IOU_THRESHOLDS)]
-        for kind, cost in split.costs.items()
-    }
-    return section(
-        "Where the score was lost",
-        paragraph(
-            f"All pairs together score {100 * score:.2f} of 100; the parts below add up to the other "
-            f"{100 - 100 * score:.2f}. A part is what the score gains when the errors of one kind are put right, "
-            "averaged over all orders in which the kinds can be put right (Shapley value). The first two kinds are "
-            "decided for the picture as a whole, the others object by object."
-        ),
-        charts(
-            bar_chart("points of cgF1 × 100 lost to", {**bars, "beyond correction": rest}, digits=2),
-            line_chart("points lost at each IoU threshold", curves, x_label="IoU threshold"),
-        ),
-        table(("kind", "how often", "points", "what it is"), rows, digits=2),
+    definition = "the definition's own: epsilons, or no absent (or present) phrase at all"
+    return loss_section(
+        f"All pairs together score {100 * score:.2f} of 100; the parts below add up to the other "
+        f"{100 - 100 * score:.2f}. A part is what the score gains when the errors of one kind are put right, "
+        "averaged over all orders in which the kinds can be put right (Shapley value). The first two kinds are "
+        "decided for the picture as a whole, the others object by object.",
+        split,
+        measure="cgF1",
+        thresholds=IOU_THRESHOLDS,
+        rows=[*loss_rows(split, counts.number, _MEANING), (BEYOND, None, rest, definition)],
+        bars={**bars, BEYOND: rest},
     )
 
 
@@ -169,43 +144,17 @@ def _subset_section(analyses: Sequence[SubsetAnalysis]) -> Section:
 
 
 def _comparison_section(analyses: Sequence[SubsetAnalysis]) -> Section:
-    head = (
-        "subset",
-        "this file",
-        "other file",
-        "difference",
-        "from",
-        "to",
-        "p",
-        *(f"Δ {kind.value}" for kind in ErrorKind),
-    )
-    rows = []
-    for analysis in analyses:
-        if analysis.difference is None:
-            continue
-        difference, other = analysis.difference, analysis.other_counts
-        here, there = split_loss(analysis.counts).mean_costs, split_loss(other).mean_costs
-        rows.append(
-            (
-                analysis.subset.name,
-                100 * analysis.interval.score,
-                100 * float(other.score().mean()),
-                100 * difference.difference,
-                100 * difference.low,
-                100 * difference.high,
-                difference.p_value,
-                *(100 * (there[kind] - here[kind]) for kind in ErrorKind),
-            )
+    rows = [
+        comparison_row(
+            analysis.subset.name,
+            (analysis.interval.score, float(analysis.other_counts.score().mean())),
+            analysis.difference,
+            (split_loss(analysis.counts), split_loss(analysis.other_counts)),
         )
-    return section(
-        "Compared with another file",
-        paragraph(
-            "Difference: this file minus the other one, on the same pictures, with a 95 % bootstrap interval; p: how "
-            "often files exchanged picture by picture at random differ as much. Δ: points won (+) or lost (−) by kind "
-            "of error."
-        ),
-        table(head, rows, digits=3),
-    )
+        for analysis in analyses
+        if analysis.difference is not None
+    ]
+    return comparison_section(rows, ErrorKind, "picture")
 
 
 def _phrase_section(analyses: Sequence[SubsetAnalysis]) -> Section:
@@ -217,24 +166,17 @@ def _phrase_section(analyses: Sequence[SubsetAnalysis]) -> Section:
         present = outcomes[Outcome.TP] + outcomes[Outcome.FN]
         absent = outcomes[Outcome.FP] + outcomes[Outcome.TN]
         rows.append((result.phrase, 100 * result.gain, present, absent, *(number[kind] for kind in ErrorKind)))
-    more = f" The first {MAX_PHRASES} of {len(results)} phrases with errors." if len(results) > MAX_PHRASES else ""
-    return section(
-        "Phrases",
-        paragraph(f"Gain: points that cgF1 over all pairs would win if the phrase were answered without error.{more}"),
-        table(head, rows, digits=2),
-    )
+    return phrase_section("cgF1", len(results), table(head, rows, digits=2))
 
 
 def _picture_section(analyses: Sequence[SubsetAnalysis]) -> Section:
-    with_images = [analysis for analysis in analyses if analysis.subset.image_folder is not None]
-    if not with_images:
-        return section("Worst pairs", missing("no folder of pictures was given (--images), so none are shown"))
-    each = max(1, MAX_PICTURES // len(with_images))
-    shown = [entry for analysis in with_images for entry in worst_pictures(analysis, each)]
-    return section(
-        "Worst pairs",
-        paragraph("Most wrong predictions and objects first; annotated left, predicted right.", muted=True),
-        image_grid(shown, least_width=420) if shown else paragraph("no pair holds an error", muted=True),
+    return worst_pairs_section(
+        [analysis for analysis in analyses if analysis.subset.image_folder is not None],
+        worst_pictures,
+        limit=MAX_PICTURES,
+        without="no folder of pictures was given (--images), so none are shown",
+        legend="Most wrong predictions and objects first; annotated left, predicted right.",
+        least_width=420,
     )
 
 

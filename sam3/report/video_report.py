@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import sam3
 from sam3.errors import DataError
 from sam3.eval.hota import ALPHAS
 from sam3.eval.loss_split import LossSplit
@@ -17,24 +16,23 @@ from sam3.eval.phota import SCORE_THRESHOLD
 from sam3.eval.video_errors import PairOutcome, VideoErrorKind, VideoErrors, split_video_loss
 from sam3.eval.video_pairs import Kind
 from sam3.io.files import write_text
-from sam3.report.charts import bar_chart, charts, line_chart
-from sam3.report.html import (
-    Markup,
-    Section,
-    image_grid,
-    join,
-    key_values,
-    missing,
-    page,
-    paragraph,
-    section,
-    table,
-    tiles,
+from sam3.report.html import Markup, Section, join, key_values, paragraph, section, table, tiles
+from sam3.report.score_sections import (
+    BEYOND,
+    MAX_PHRASES,
+    comparison_row,
+    comparison_section,
+    loss_rows,
+    loss_section,
+    page_title,
+    phrase_section,
+    score_page,
+    score_tiles,
+    worst_pairs_section,
 )
 from sam3.report.video_analysis import VideoSubset, VideoSubsetAnalysis, analyse, phrases
 from sam3.report.video_pictures import worst_strips
 
-MAX_PHRASES = 60
 MAX_STRIPS = 8
 
 _MEANING = {
@@ -67,7 +65,6 @@ def video_page(
     for analysis in analyses:
         errors += analysis.errors
     parts = [part for analysis in analyses for part in analysis.parts()]
-    title = analyses[0].subset.name if len(analyses) == 1 else f"{len(analyses)} sets"
     sections = [
         _loss_section(split_video_loss(errors), errors),
         _subset_section(parts) if len(parts) > 1 else None,
@@ -76,26 +73,15 @@ def video_page(
         _strip_section(analyses, kind),
         _method_section(analyses, score_threshold),
     ]
-    return page(
-        f"pHOTA of {({'segm': 'masks', 'bbox': 'boxes'})[kind]}: {title}",
-        [part for part in sections if part is not None],
-        summary=_summary(analyses, errors),
-        footer=f"sam3 {sam3.__version__}",
-    )
+    title = page_title("pHOTA", kind, [analysis.subset.name for analysis in analyses], "sets")
+    return score_page(title, sections, _summary(analyses, errors))
 
 
 def _summary(analyses: Sequence[VideoSubsetAnalysis], errors: VideoErrors) -> Markup:
-    intervals = [analysis.interval for analysis in analyses]
     rates = [analysis.errors.counts().result() for analysis in analyses]
-    mean, one = float(np.mean([interval.score for interval in intervals])), intervals[0]
     return tiles(
         {
-            "pHOTA × 100" if len(analyses) == 1 else "pHOTA × 100, mean of sets": f"{100 * mean:.2f}",
-            **(
-                {f"{one.level:.0%} interval": f"{100 * one.low:.2f} – {100 * one.high:.2f}"}
-                if len(analyses) == 1
-                else {}
-            ),
+            **score_tiles("pHOTA", [analysis.interval for analysis in analyses], "sets"),
             "DetA × 100": f"{100 * np.mean([rate.det_a for rate in rates]):.2f}",
             "AssA × 100": f"{100 * np.mean([rate.ass_a for rate in rates]):.2f}",
             "videos": f"{sum(len(analysis.truth.videos) for analysis in analyses):,}",
@@ -107,31 +93,21 @@ def _summary(analyses: Sequence[VideoSubsetAnalysis], errors: VideoErrors) -> Ma
 
 
 def _loss_section(split: LossSplit, errors: VideoErrors) -> Section:
-    score, number = float(split.score.mean()), errors.number
-    rows = [
-        (kind.value, number[kind], 100 * split.mean_costs[kind], _MEANING[kind])
-        for kind in sorted(VideoErrorKind, key=lambda kind: -split.mean_costs[kind])
-    ]
+    score = float(split.score.mean())
+    rows = loss_rows(split, errors.number, _MEANING)
     if (rest := 100 * float(split.rest.mean())) > 1e-9:
-        rows.append(("beyond correction", None, rest, "no object is annotated, so there is nothing to find"))
-    curves = {
-        kind.value: [(float(alpha), 100 * float(value)) for alpha, value in zip(ALPHAS, cost, strict=True)]
-        for kind, cost in split.costs.items()
-    }
-    return section(
-        "Where the score was lost",
-        paragraph(
-            f"All pairs together score {100 * score:.2f} of 100; the parts below add up to the other "
-            f"{100 - 100 * score:.2f}, at every IoU threshold and in the mean over the 19 thresholds that pHOTA is. "
-            "A part is what pHOTA gains when the errors of one kind are put right in the counts it is made of, "
-            "averaged over all orders in which the kinds can be put right (Shapley value). The first two kinds are "
-            "decided for a video and a phrase as a whole, the others frame by frame and track by track."
-        ),
-        charts(
-            bar_chart("points of pHOTA × 100 lost to", {row[0]: row[2] for row in rows}, digits=2),
-            line_chart("points lost at each IoU threshold", curves, x_label="IoU threshold"),
-        ),
-        table(("kind", "how often", "points", "what it is"), rows, digits=2),
+        rows.append((BEYOND, None, rest, "no object is annotated, so there is nothing to find"))
+    return loss_section(
+        f"All pairs together score {100 * score:.2f} of 100; the parts below add up to the other "
+        f"{100 - 100 * score:.2f}, at every IoU threshold and in the mean over the 19 thresholds that pHOTA is. "
+        "A part is what pHOTA gains when the errors of one kind are put right in the counts it is made of, "
+        "averaged over all orders in which the kinds can be put right (Shapley value). The first two kinds are "
+        "decided for a video and a phrase as a whole, the others frame by frame and track by track.",
+        split,
+        measure="pHOTA",
+        thresholds=ALPHAS,
+        rows=rows,
+        bars={row[0]: row[2] for row in rows},
     )
 
 
@@ -149,26 +125,17 @@ def _subset_section(parts: Sequence[VideoSubsetAnalysis]) -> Section:
 
 
 def _comparison_section(parts: Sequence[VideoSubsetAnalysis]) -> Section:
-    head = ("subset", "this file", "other file", "difference", "from", "to", "p")
-    rows = []
-    for part in parts:
-        if part.difference is None or part.other_errors is None:
-            continue
-        difference = part.difference
-        here, there = (split_video_loss(errors).mean_costs for errors in (part.errors, part.other_errors))
-        scores = (part.interval.score, part.other_errors.score().mean())
-        values = (*scores, difference.difference, difference.low, difference.high)
-        won = [100 * (there[kind] - here[kind]) for kind in VideoErrorKind]
-        rows.append((part.subset.name, *(100 * float(value) for value in values), difference.p_value, *won))
-    return section(
-        "Compared with another file",
-        paragraph(
-            "Difference: this file minus the other one, on the same videos, with a 95 % bootstrap interval; p: how "
-            "often files exchanged video by video at random differ as much. Δ: points won (+) or lost (−) by kind of "
-            "error."
-        ),
-        table((*head, *(f"Δ {kind.value}" for kind in VideoErrorKind)), rows, digits=3),
-    )
+    rows = [
+        comparison_row(
+            part.subset.name,
+            (part.interval.score, float(part.other_errors.score().mean())),
+            part.difference,
+            (split_video_loss(part.errors), split_video_loss(part.other_errors)),
+        )
+        for part in parts
+        if part.difference is not None and part.other_errors is not None
+    ]
+    return comparison_section(rows, VideoErrorKind, "video")
 
 
 def _phrase_section(analyses: Sequence[VideoSubsetAnalysis]) -> Section:
@@ -184,28 +151,19 @@ def _phrase_section(analyses: Sequence[VideoSubsetAnalysis]) -> Section:
         )
         for result in results[:MAX_PHRASES]
     ]
-    more = f" The first {MAX_PHRASES} of {len(results)} phrases with errors." if len(results) > MAX_PHRASES else ""
-    return section(
-        "Phrases",
-        paragraph(f"Gain: points that pHOTA over all pairs would win if the phrase were answered without error.{more}"),
-        table(head, rows, digits=2) if rows else paragraph("no phrase holds an error", muted=True),
-    )
+    shown = table(head, rows, digits=2) if rows else paragraph("no phrase holds an error", muted=True)
+    return phrase_section("pHOTA", len(results), shown)
 
 
 def _strip_section(analyses: Sequence[VideoSubsetAnalysis], kind: Kind) -> Section:
-    with_frames = [analysis for analysis in analyses if analysis.subset.frame_folder is not None]
-    if not with_frames:
-        return section("Worst pairs", missing("no folder of frames was given (--frames), so none are shown"))
-    each = max(1, MAX_STRIPS // len(with_frames))
-    shown = [entry for analysis in with_frames for entry in worst_strips(analysis, each, kind)]
-    return section(
-        "Worst pairs",
-        paragraph(
-            "Most wrong frames first; annotated tracks above, predicted ones below. Each object gives its colour to "
-            "one of the tracks that follow it, so that most frames agree; other tracks have colours of their own.",
-            muted=True,
-        ),
-        image_grid(shown, least_width=560) if shown else paragraph("no pair holds an error", muted=True),
+    return worst_pairs_section(
+        [analysis for analysis in analyses if analysis.subset.frame_folder is not None],
+        lambda analysis, count: worst_strips(analysis, count, kind),
+        limit=MAX_STRIPS,
+        without="no folder of frames was given (--frames), so none are shown",
+        legend="Most wrong frames first; annotated tracks above, predicted ones below. Each object gives its colour to "
+        "one of the tracks that follow it, so that most frames agree; other tracks have colours of their own.",
+        least_width=560,
     )
 
 
