@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 
@@ -20,7 +21,15 @@ def fail(item):
 
 
 def die(item):
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Of the process that is not the first."""
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_late(item):
+    if item in (1, 2):
+        raise DataError(f"entry {item} is wrong")
+    return item
 
 
 @pytest.mark.parametrize("workers", [1, 2, 9])
@@ -34,6 +43,19 @@ def test_results_come_in_order(workers):
 def test_an_error_keeps_its_kind_and_message(workers):
     with pytest.raises(DataError, match="entry 0 is wrong"):
         list(ordered_map(fail, [0, 1], workers=workers))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_of_several_errors_the_first_in_order_is_raised_after_what_came_before(workers):
+    results = ordered_map(fail_late, range(6), workers=workers)
+    assert next(results) == 0
+    with pytest.raises(DataError, match="entry 1 is wrong"):
+        next(results)
+
+
+def test_no_process_is_left_behind():
+    for _ in ordered_map(twice, range(6), workers=3):
+        assert multiprocessing.active_children() == []
 
 
 def test_a_process_that_is_killed_is_reported_and_nothing_hangs():
