@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+INTERRUPTED = 130  # exit code of shells for Ctrl-C
+
 
 class UserError(ValueError):
     """Something the user gave cannot be used; the message says how to mend it."""
@@ -60,4 +62,4 @@ def run_command(main: Callable[[Sequence[str] | None], int | None], argv: Sequen
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED

@@ -52,6 +52,13 @@ def add_output_kinds(parser: argparse.ArgumentParser, kinds: Sequence[str]) -> N
         parser.add_argument(f"--no-{kind}", action="store_true", help=f"leave out {kind}")
 
 
+def add_run_arguments(parser: argparse.ArgumentParser, output: str, item: str) -> None:
+    """How a run goes; ``output``: the option that names its folder, ``item``: what may fail in it, like "an image"."""
+    parser.add_argument("--overwrite", action="store_true", help=f"begin anew: replace what {output} holds")
+    parser.add_argument("--strict", action="store_true", help=f"exit with 1 when {item} failed")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def wanted_kinds(arguments: argparse.Namespace) -> list[str]:
     """The kinds of files that ``--write`` names and no ``--no-...`` takes away."""
     return [kind for kind in arguments.write if not getattr(arguments, f"no_{kind}")]
@@ -106,3 +113,26 @@ def device_of(name: str | None) -> "torch.device":
 def dtype_of(given: str, device: "torch.device") -> str:
     """The name of the precision; ``auto`` is resolved."""
     return given if given != "auto" else "bf16" if device.type == "cuda" else "fp32"
+
+
+def resolution_of(given: int | None, card: "ModelCard | None", preset: str) -> int:
+    """Side of the network input: ``--resolution``, else the checkpoint's, else that of ``--config``.
+
+    Raises:
+        ConfigError: it is not positive, or there is no such preset.
+    """
+    from sam3.config import resolve_config
+
+    if given is not None and given < 1:
+        raise ConfigError(f"--resolution {given}: give a positive number of pixels")
+    of_preset = resolve_config(preset).vision.image_size
+    return given or (of_preset if card is None else card.resolution)
+
+
+def require_threshold(option: str, value: float) -> None:
+    """
+    Raises:
+        ConfigError: it does not lie in [0, 1).
+    """
+    if not 0 <= value < 1:
+        raise ConfigError(f"{option} {value}: scores lie between 0 and 1, so must the threshold (below 1)")

@@ -1,7 +1,6 @@
 """``sam3 predict`` and ``tools/batch_inference.py``: find objects in a folder of images."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,26 +10,28 @@ from sam3.errors import ConfigError
 from sam3.predict.arguments import (
     add_device_arguments,
     add_output_kinds,
+    add_run_arguments,
     add_weight_arguments,
     checkpoint_path,
     device_of,
     dtype_of,
     prompts_of,
+    require_threshold,
+    resolution_of,
     show_log,
     wanted_kinds,
 )
+from sam3.predict.summary import say_interrupted
 
 if TYPE_CHECKING:
     import torch
 
     from sam3.io.checkpoint import ModelCard
-    from sam3.predict.folder import Summary
     from sam3.predict.predictor import ImagePredictor
     from sam3.predict.run_folder import RunSettings
     from sam3.predict.writers import ResultWriter
 
 OUTPUTS = ("overlay", "masks", "coco", "labelme")
-INTERRUPTED = 130  # exit code of shells for Ctrl-C
 
 DESCRIPTION = """\
 Find every object that the given phrases name, in many images.
@@ -86,14 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             progress=not arguments.quiet,
         )
     except KeyboardInterrupt:
-        print("interrupted; finished images are kept, the same command goes on with the rest", file=sys.stderr)
-        return INTERRUPTED
+        return say_interrupted("images")
     if "coco" in arguments.write:
         write_coco(output, folder.results(), list(settings.prompts))
-    _say_summary(summary, output)
-    if len(summary.failures) == summary.images:
-        return 2
-    return 1 if summary.failures and arguments.strict else 0
+    summary.say(output, "--score-threshold")
+    return summary.exit_code(is_strict=arguments.strict)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -118,9 +116,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--polygon-tolerance", type=float, default=1.5, metavar="PX", help="of Labelme polygons; 0: exact (1.5)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output holds")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when an image failed")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_run_arguments(parser, "--output", "an image")
     add_device_arguments(parser)
     parser.add_argument(
         "--workers", type=int, metavar="N", help="images read and written beside the network (4 with a GPU, else 1)"
@@ -155,7 +151,6 @@ def _read_card(checkpoint: Path, adapter: str | None) -> "ModelCard | None":
 def _settings(
     arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: "torch.device"
 ) -> "RunSettings":
-    from sam3.config import resolve_config
     from sam3.io.files import fingerprint
     from sam3.io.model_card import ModelCard
     from sam3.predict.run_folder import RunSettings
@@ -163,24 +158,18 @@ def _settings(
     threshold = arguments.score_threshold
     if threshold is None:
         threshold = (card or ModelCard()).score_threshold
-    if not 0 <= threshold < 1:
-        raise ConfigError(f"--score-threshold {threshold}: scores lie between 0 and 1, so must the threshold (below 1)")
+    require_threshold("--score-threshold", threshold)
     if arguments.max_detections != -1 and arguments.max_detections < 1:
         raise ConfigError(f"--max-detections {arguments.max_detections}: give a positive number, or -1 for no limit")
-    if arguments.resolution is not None and arguments.resolution < 1:
-        raise ConfigError(f"--resolution {arguments.resolution}: give a positive number of pixels")
     if arguments.polygon_tolerance < 0:
         raise ConfigError(f"--polygon-tolerance {arguments.polygon_tolerance}: give 0 (exact) or a positive number")
-    dtype = dtype_of(arguments.dtype, device)
-    preset = resolve_config(arguments.config)
-    carried = card.resolution if card is not None else preset.vision.image_size
     return RunSettings(
         checkpoint="+".join(fingerprint(Path(file)) for file in (checkpoint, arguments.adapter) if file is not None),
         prompts=prompts_of(arguments.prompt, card, checkpoint),
         score_threshold=threshold,
         max_detections=arguments.max_detections,
-        resolution=arguments.resolution or carried,
-        dtype=dtype,
+        resolution=resolution_of(arguments.resolution, card, arguments.config),
+        dtype=dtype_of(arguments.dtype, device),
     )
 
 
@@ -241,18 +230,3 @@ def _say_plan(
     if foreign:
         known, new = ", ".join(map(repr, trained)), ", ".join(map(repr, foreign))
         print(f"note: the checkpoint was fine-tuned on {known}, not on {new}", flush=True)
-
-
-def _say_summary(summary: "Summary", output: Path) -> None:
-    counts = ", ".join(f"{label} {count}" for label, count in summary.objects.most_common())
-    print(
-        f"{summary.processed} processed, {summary.skipped} skipped (finished earlier), {len(summary.failures)} failed; "
-        f"{summary.objects.total()} objects{f' ({counts})' if counts else ''} in {summary.seconds:.1f} s"
-    )
-    if summary.processed and not summary.objects:
-        print("note: nothing was found; is the phrase the one of the training, would a lower --score-threshold do?")
-    print(f"results: {output}")
-    for path, reason in list(summary.failures.items())[:10]:
-        print(f"warning: not processed: {reason if path in reason else f'{path}: {reason}'}")
-    if len(summary.failures) > 10:
-        print(f"warning: {len(summary.failures) - 10} more in {output / 'failures.json'}")

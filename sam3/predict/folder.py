@@ -1,14 +1,11 @@
 """The run over many images: skip what is finished, find, write, go on after a bad image, count."""
 
-import errno
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
 
@@ -16,34 +13,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from sam3.errors import DataError
-from sam3.io.files import write_json
 from sam3.io.images import open_image
 from sam3.predict.inputs import path_from
 from sam3.predict.results import ImageResult
 from sam3.predict.run_folder import Entry, RunFolder
+from sam3.predict.summary import Summary, raise_if_disk_error
 from sam3.predict.writers import ResultWriter
 from sam3.structures import FoundObject
 
 _log = logging.getLogger(__name__)
 
-FAILURES = "failures.json"
-# Errors of the disk, not of an image: every later image would meet them too.
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE}
-
 Predictor: TypeAlias = Callable[[Image.Image], list[FoundObject]]
 _Done: TypeAlias = tuple[ImageResult, bool]
-
-
-@dataclass
-class Summary:
-    """What a run did."""
-
-    images: int
-    processed: int = 0
-    skipped: int = 0  # finished by an earlier run
-    objects: Counter[str] = field(default_factory=Counter)  # label -> number, in processed and skipped images
-    failures: dict[str, str] = field(default_factory=dict)  # image path -> reason
-    seconds: float = 0.0
 
 
 def predict_images(
@@ -73,7 +54,7 @@ def predict_images(
     Raises:
         DataError: the output cannot be written (full disk, no permission).
     """
-    summary = Summary(images=len(entries))
+    summary = Summary(len(entries))
     work = _ImageWork(folder, writers, redo)
     if redo or any(folder.finished(entry) is None for entry in entries):
         work.predictor = predictor()
@@ -83,7 +64,7 @@ def predict_images(
         try:
             result, was_finished = outcome()
         except Exception as error:
-            _raise_if_disk_error(error, folder.root)
+            raise_if_disk_error(error, folder.root, "images")
             summary.failures[str(entry.image.path)] = _reason(error)
             _log.debug("failed: %s", entry.image.path, exc_info=True)
         else:
@@ -94,7 +75,7 @@ def predict_images(
         bar.update()
     bar.close()
     summary.seconds = time.monotonic() - started
-    _write_failures(folder.root, summary.failures)
+    summary.write_failures(folder.root, "image")
     return summary
 
 
@@ -162,21 +143,6 @@ def _complete(entry: Entry, result: ImageResult, writers: Iterable[ResultWriter]
         image = open_image(entry.image.path)
         for writer in lacking:
             writer.write(result, image)
-
-
-def _write_failures(root: Path, failures: dict[str, str]) -> None:
-    """``failures.json`` lists this run's failures; without any there is no such file."""
-    if failures:
-        write_json(root / FAILURES, [{"image": path, "reason": why} for path, why in failures.items()], indent=1)
-    else:
-        (root / FAILURES).unlink(missing_ok=True)
-
-
-def _raise_if_disk_error(error: Exception, root: Path) -> None:
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        raise DataError(
-            f"cannot write results to {root}: {error}; finished images are kept, run again to go on"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,14 +12,18 @@ from sam3.errors import ConfigError
 from sam3.predict.arguments import (
     add_device_arguments,
     add_output_kinds,
+    add_run_arguments,
     add_weight_arguments,
     checkpoint_path,
     device_of,
     dtype_of,
     prompts_of,
+    require_threshold,
+    resolution_of,
     show_log,
     wanted_kinds,
 )
+from sam3.predict.summary import say_interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +31,9 @@ if TYPE_CHECKING:
     from sam3.io.model_card import ModelCard
     from sam3.model.video.settings import VideoSettings
     from sam3.track.follower import Follower
-    from sam3.track.run import Summary
     from sam3.track.run_folder import TrackSettings
 
 KINDS = ("overlay", "masks", "masklets", "csv")
-INTERRUPTED = 130  # exit code of shells for Ctrl-C
 
 DESCRIPTION = """\
 Find every object that the given phrases name, in videos, and follow each through all frames.
@@ -92,12 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         summary = track_clips(entries, work)
     except KeyboardInterrupt:
-        print("interrupted; finished frames are kept, the same command goes on with the rest", file=sys.stderr)
-        return INTERRUPTED
-    _say_summary(summary, output)
-    if len(summary.failures) == summary.clips:
-        return 2
-    return 1 if summary.failures and arguments.strict else 0
+        return say_interrupted("frames")
+    summary.say(output, "--new-object-score")
+    return summary.exit_code(is_strict=arguments.strict)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -144,9 +142,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="F",
         help="frame rate of overlay and table (the video's; 24 for frames and cameras)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="begin anew: replace what --output-dir holds")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a video failed")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_run_arguments(parser, "--output-dir", "a video")
     add_device_arguments(parser)
     arguments = parser.parse_args(argv)
     arguments.write = wanted_kinds(arguments)
@@ -176,19 +172,17 @@ def _setting(text: str) -> tuple[str, Any]:
 def _settings(
     arguments: argparse.Namespace, checkpoint: Path, card: "ModelCard | None", device: "torch.device"
 ) -> "TrackSettings":
-    from sam3.config import resolve_config
     from sam3.io.files import fingerprint
     from sam3.ops.sizes import parse_size
     from sam3.track.run_folder import TrackSettings
 
     if arguments.memory_budget is not None:
         parse_size(arguments.memory_budget, "--memory-budget")
-    carried = card.resolution if card is not None else resolve_config(arguments.config).vision.image_size
     phrases = list(prompts_of(arguments.prompt, card, checkpoint).values())
     return TrackSettings(
         checkpoint=fingerprint(checkpoint),
         phrases=list(dict.fromkeys(phrases)),
-        resolution=arguments.resolution or carried,
+        resolution=resolution_of(arguments.resolution, card, arguments.config),
         dtype=dtype_of(arguments.dtype, device),
         temporal_disambiguation=not arguments.no_temporal_disambiguation,
         thresholds=_thresholds(arguments),
@@ -208,8 +202,8 @@ def _thresholds(arguments: argparse.Namespace) -> dict[str, Any]:
         option = "--" + name.replace("_", "-")
         if name == "max_objects" and value < 1:
             raise ConfigError(f"{option} {value}: give a positive number")
-        if name != "max_objects" and not 0 <= value < 1:
-            raise ConfigError(f"{option} {value}: scores lie between 0 and 1, so must the threshold (below 1)")
+        if name != "max_objects":
+            require_threshold(option, value)
         found[name] = value
     try:
         with_thresholds(_base_settings(not arguments.no_temporal_disambiguation), found)
@@ -250,19 +244,3 @@ def _say_plan(checkpoint: Path, settings: "TrackSettings", num_clips: int, devic
     phrases = ", ".join(map(repr, settings.phrases))
     print(f"{checkpoint}, {settings.resolution} px, {settings.dtype} on {device}")
     print(f"{num_clips} video{'s' * (num_clips != 1)}, phrases {phrases}", flush=True)
-
-
-def _say_summary(summary: "Summary", output: Path) -> None:
-    counts = ", ".join(f"{phrase} {count}" for phrase, count in summary.objects.most_common())
-    print(
-        f"{summary.processed} processed ({summary.frames} frames), {summary.skipped} skipped (finished earlier), "
-        f"{len(summary.failures)} failed; {summary.objects.total()} objects{f' ({counts})' if counts else ''} "
-        f"in {summary.seconds:.1f} s"
-    )
-    if summary.processed and not summary.objects:
-        print("note: nothing was found; is the phrase the one of the training, would a lower --new-object-score do?")
-    print(f"results: {output}")
-    for path, reason in list(summary.failures.items())[:10]:
-        print(f"warning: not processed: {reason if path in reason else f'{path}: {reason}'}")
-    if len(summary.failures) > 10:
-        print(f"warning: {len(summary.failures) - 10} more in {output / 'failures.json'}")

@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from itertools import takewhile
-from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from sam3.errors import DataError, UserError
-from sam3.io.files import remove_partial_files, write_json
+from sam3.errors import UserError
+from sam3.io.files import remove_partial_files
 from sam3.io.frame_stream import FrameStream, live_pictures
 from sam3.io.frames import FrameSource, open_frames
 from sam3.io.video_files import frame_rate
-from sam3.predict.folder import DISK_ERRORS, FAILURES
+from sam3.predict.summary import Summary, raise_if_disk_error
 from sam3.track.clip_folder import ClipFolder
 from sam3.track.clip_frames import ClipFrame
 from sam3.track.clips import Clip, source_stamp
@@ -34,16 +33,14 @@ FRAMES_RATE = Fraction(24)  # of folders of frames, which do not say
 
 
 @dataclass
-class Summary:
-    """What a run did."""
+class ClipSummary(Summary):
+    """What a run over videos did."""
 
-    clips: int
-    processed: int = 0
-    skipped: int = 0  # finished by an earlier run
     frames: int = 0  # of processed videos
-    objects: Counter[str] = field(default_factory=Counter)  # phrase -> number, in processed and skipped videos
-    failures: dict[str, str] = field(default_factory=dict)  # path -> reason
-    seconds: float = 0.0
+
+    def work(self) -> str:
+        """Videos and frames of this run."""
+        return f"{super().work()} ({self.frames} frames)"
 
 
 @dataclass
@@ -70,7 +67,7 @@ class ClipWork:
         if any(self._folder(entry).finished() is None for entry in entries):
             self._made = self.follower()
 
-    def __call__(self, entry: ClipEntry, summary: Summary) -> None:
+    def __call__(self, entry: ClipEntry, summary: ClipSummary) -> None:
         """Follow, or complete what an earlier run left."""
         folder = self._folder(entry)
         remove_partial_files(folder.root)
@@ -136,36 +133,25 @@ class ClipWork:
         return self.rate or (None if clip.is_live else frame_rate(clip.path)) or FRAMES_RATE
 
 
-def track_clips(entries: Sequence[ClipEntry], work: ClipWork) -> Summary:
+def track_clips(entries: Sequence[ClipEntry], work: ClipWork) -> ClipSummary:
     """Process every video that is not finished yet; a video that fails is recorded and the run goes on.
 
     Raises:
         DataError: the output cannot be written (full disk, no permission).
     """
-    summary = Summary(clips=len(entries))
+    summary = ClipSummary(len(entries))
     work.prepare(entries)
     started = time.monotonic()
     for entry in entries:
         try:
             work(entry, summary)
         except (UserError, OSError) as error:
-            _raise_if_disk_error(error, work.run.root)
+            raise_if_disk_error(error, work.run.root, "frames")
             summary.failures[entry.clip.source] = str(error)
             _log.debug("failed: %s", entry.clip.source, exc_info=True)
     summary.seconds = time.monotonic() - started
-    failures = work.run.root / FAILURES
-    if summary.failures:
-        write_json(failures, [{"video": path, "reason": why} for path, why in summary.failures.items()], indent=1)
-    else:
-        failures.unlink(missing_ok=True)
+    summary.write_failures(work.run.root, "video")
     return summary
-
-
-def _raise_if_disk_error(error: Exception, root: Path) -> None:
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        raise DataError(
-            f"cannot write results to {root}: {error}; finished frames are kept, run again to go on"
-        ) from error
 
 
 @contextmanager

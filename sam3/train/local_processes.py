@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 from sam3.data.worker_signals import STOP_SIGNALS
-from sam3.errors import UserError
+from sam3.errors import INTERRUPTED, UserError
 from sam3.io.files import write_json
 from sam3.train.config_loading import LoadedConfig
 from sam3.train.stop_signals import StoppedBySignal
@@ -171,7 +171,7 @@ def _process(rank: int, loaded: LoadedConfig, count: int, port: int, reports: st
     try:
         run_rank(loaded)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         _report(rank, error, Path(reports))
         sys.exit(1)

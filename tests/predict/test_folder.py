@@ -11,9 +11,10 @@ from PIL import Image
 
 from sam3.errors import CheckpointError, DataError
 from sam3.io.overlay import label_colours
-from sam3.predict.folder import Summary, predict_images
+from sam3.predict.folder import predict_images
 from sam3.predict.inputs import list_images
 from sam3.predict.run_folder import RunFolder
+from sam3.predict.summary import Summary
 from sam3.predict.writers import LabelmeWriter, MaskWriter, OverlayWriter
 from sam3.structures import FoundObject
 from tests.predict.conftest import found_object, save_picture

@@ -16,7 +16,7 @@ from sam3.model.sam3_video_predictor import TrackedVideoFrame
 from sam3.track.clips import list_clips
 from sam3.track.follower import Follower
 from sam3.track.outputs import OUTPUTS
-from sam3.track.run import ClipWork, Summary, track_clips
+from sam3.track.run import ClipSummary, ClipWork, track_clips
 from sam3.track.run_folder import TrackRun, TrackSettings
 
 SIZE = (30, 41)  # height, width; odd, as videos never are and folders of frames may be
@@ -99,7 +99,7 @@ def follow(
     predictor: KnownAnswers | None = None,
     kinds: tuple[str, ...] = tuple(OUTPUTS),
     **options,
-) -> Summary:
+) -> ClipSummary:
     """A run with known answers."""
     run = TrackRun.open(output, TrackSettings("weights", PHRASES, 56, "fp32"))
     work = ClipWork(
