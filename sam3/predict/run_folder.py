@@ -6,7 +6,6 @@ is written last of an image's files: where it exists and fits, the image is fini
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +16,8 @@ from sam3.errors import DataError
 from sam3.io.files import write_json
 from sam3.predict.inputs import ImageFile, path_from, unique_names
 from sam3.predict.results import ImageResult
+from sam3.predict.run_file import RUN_FILE, earlier_run, read_own_json
 
-_log = logging.getLogger(__name__)
-
-RUN_FILE = "run.json"
 PREDICTIONS = "predictions"
 
 
@@ -34,19 +31,6 @@ class RunSettings:
     max_detections: int  # per image and phrase; -1 = no limit
     resolution: int
     dtype: str
-
-    def differences(self, earlier: dict[str, Any]) -> list[str]:
-        """``name: earlier value -> value``, one entry per setting that differs."""
-        return setting_differences(asdict(self), earlier)
-
-
-def setting_differences(mine: dict[str, Any], earlier: dict[str, Any]) -> list[str]:
-    """``name: earlier value -> value``, one entry per setting that differs; the order of phrases counts."""
-    return [
-        f"{name}: {_short(earlier.get(name))} -> {_short(value)}"
-        for name, value in json.loads(json.dumps(mine)).items()
-        if value != earlier.get(name) or (isinstance(value, dict) and list(value) != list(earlier[name]))
-    ]
 
 
 @dataclass(frozen=True)
@@ -77,25 +61,13 @@ class RunFolder:
             DataError: the folder holds results of other settings, or files of another origin under our names.
         """
         root = Path(root)
-        if root.exists() and not root.is_dir():
-            raise DataError(f"--output {root} is a file; a folder is needed")
-        earlier = read_own_json(root / RUN_FILE)
-        if earlier is None:
-            if (root / PREDICTIONS).exists() and not overwrite:
-                raise DataError(
-                    f"--output {root} has a folder {PREDICTIONS!r} but no {RUN_FILE}, so it is not the output of an "
-                    "earlier run; choose another folder, or pass --overwrite to write into this one"
-                )
-            return cls(root, settings, [])
-        differences = settings.differences(earlier["settings"])
-        if overwrite:
-            return cls(root, settings, []) if differences else cls(root, settings, earlier["images"])
-        if differences:
+        earlier, differences = earlier_run(root, asdict(settings), option="--output", overwrite=overwrite)
+        if earlier is None and (root / PREDICTIONS).exists() and not overwrite:
             raise DataError(
-                f"--output {root} holds the results of other settings ({'; '.join(differences)}); choose another "
-                "--output, or pass --overwrite to replace them"
+                f"--output {root} has a folder {PREDICTIONS!r} but no {RUN_FILE}, so it is not the output of an "
+                "earlier run; choose another folder, or pass --overwrite to write into this one"
             )
-        return cls(root, settings, earlier["images"])
+        return cls(root, settings, [] if earlier is None or differences else earlier["images"])
 
     def enter(self, images: Sequence[ImageFile]) -> list[Entry]:
         """Ids and names for ``images``; those of earlier runs are kept. Written to disk before any work."""
@@ -154,20 +126,3 @@ def _stamp(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def read_own_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file of ours; None when there is none or it is damaged (then the image is done again)."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        _log.warning("%s cannot be read and is ignored: %s", path, error)
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -9,7 +9,7 @@ from typing import Any
 from sam3.errors import DataError
 from sam3.io.files import write_json
 from sam3.predict.inputs import path_from, unique_names
-from sam3.predict.run_folder import RUN_FILE, read_own_json, setting_differences
+from sam3.predict.run_file import RUN_FILE, earlier_run
 from sam3.track.clip_folder import ClipFolder
 from sam3.track.clips import Clip
 
@@ -55,15 +55,7 @@ class TrackRun:
             DataError: the folder cannot be written, or holds results of other settings.
         """
         root = Path(root)
-        if root.exists() and not root.is_dir():
-            raise DataError(f"--output-dir {root} is a file; a folder is needed")
-        earlier = read_own_json(root / RUN_FILE)
-        differences = [] if earlier is None else setting_differences(asdict(settings), earlier["settings"])
-        if differences and not overwrite:
-            raise DataError(
-                f"--output-dir {root} holds the results of other settings ({'; '.join(differences)}); choose another "
-                "--output-dir, or pass --overwrite to replace them"
-            )
+        earlier, _ = earlier_run(root, asdict(settings), option="--output-dir", overwrite=overwrite)
         return cls(root, settings, [] if earlier is None else earlier["videos"])
 
     def enter(self, clips: Sequence[Clip]) -> list[ClipEntry]:
