@@ -4,12 +4,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sam3.data.saco_dataset import SacoImageDataset
+from sam3.data.saco_video_dataset import SacoVideoDataset
 from sam3.errors import ConfigError
-from sam3.io.files import read_json, write_json
+from sam3.io.files import fingerprint, read_json, write_json
 from sam3.io.journal import Journal, read_journal
 from sam3.train import distributed
+from sam3.train.schema import RunConfig
 
 Record = dict[str, Any]
+
+
+def shared_identity(config: RunConfig, dataset: SacoImageDataset | SacoVideoDataset) -> dict[str, Any]:
+    """What decides what is predicted, of pictures as of videos."""
+    weights = config.model.checkpoint_path
+    return {
+        "weights": "released" if weights is None else fingerprint(Path(weights).expanduser()),
+        "annotations": fingerprint(dataset.ann_file),
+        "pairs": dataset.num_queries,
+        "resolution": config.model.resolution,
+        "precision": f"{config.optim.amp.enabled} {config.optim.amp.dtype}",
+    }
 
 
 class BenchmarkFolder:

@@ -16,11 +16,11 @@ from sam3.data.saco_dataset import SacoImageDataset
 from sam3.data.samples import Sample
 from sam3.eval.cgf1_files import evaluate_files
 from sam3.eval.prediction_file import Record, pair_records
-from sam3.io.files import fingerprint
 from sam3.model.detector.detector import Sam3Image
 from sam3.model.postprocess import detections
 from sam3.structures import Batch, DetectorOutput, to_device
 from sam3.train.assembly import choose_device, choose_precision
+from sam3.train.benchmark_folder import shared_identity
 from sam3.train.model_setup import build_model
 from sam3.train.parts import build_part
 from sam3.train.schema import BenchmarkConfig, RunConfig
@@ -46,15 +46,9 @@ class ImageBenchmark:
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what is predicted."""
-        config, weights = self.config, self.config.model.checkpoint_path
-        return {
-            "weights": "released" if weights is None else fingerprint(Path(weights).expanduser()),
-            "annotations": fingerprint(self.dataset.ann_file),
-            "pairs": self.dataset.num_queries,
-            "resolution": config.model.resolution,
-            "score_threshold": config.data.benchmark.score_threshold,
-            "use_presence": config.trainer.validation.use_presence,
-            "precision": f"{config.optim.amp.enabled} {config.optim.amp.dtype}",
+        return shared_identity(self.config, self.dataset) | {
+            "score_threshold": self.config.data.benchmark.score_threshold,
+            "use_presence": self.config.trainer.validation.use_presence,
         }
 
     def shares(self, items: Sequence[int], count: int) -> list[list[int]]:

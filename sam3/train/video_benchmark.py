@@ -14,12 +14,12 @@ from sam3.errors import ConfigError
 from sam3.eval.masklet_file import masklet_record
 from sam3.eval.veval import evaluate_files
 from sam3.eval.veval_command import HEADLINES
-from sam3.io.files import fingerprint
 from sam3.model.sam3_video_predictor import Sam3VideoPredictor, TrackedVideoFrame
 from sam3.model.video.settings import VideoSettings, with_thresholds, without_heuristics
 from sam3.model_builder import build_sam3_video_predictor
 from sam3.ops import rle
 from sam3.train.assembly import choose_device, choose_precision
+from sam3.train.benchmark_folder import shared_identity
 from sam3.train.model_setup import model_shape
 from sam3.train.parts import build_part
 from sam3.train.schema import RunConfig, VideoBenchmarkConfig
@@ -44,15 +44,10 @@ class VideoBenchmark:
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what is predicted."""
-        config, weights = self.config, self.config.model.checkpoint_path
-        return {
-            "weights": "released" if weights is None else fingerprint(Path(weights).expanduser()),
-            "annotations": fingerprint(self.dataset.ann_file),
-            "pairs": self.dataset.num_queries,
-            "resolution": config.model.resolution,
-            "temporal_disambiguation": config.data.benchmark.video.temporal_disambiguation,
-            "settings": dict(config.data.benchmark.video.settings),
-            "precision": f"{config.optim.amp.enabled} {config.optim.amp.dtype}",
+        video = self.config.data.benchmark.video
+        return shared_identity(self.config, self.dataset) | {
+            "temporal_disambiguation": video.temporal_disambiguation,
+            "settings": dict(video.settings),
         }
 
     def shares(self, items: Sequence[int], count: int) -> list[list[int]]:
