@@ -1,6 +1,8 @@
-"""Small Labelme folders for tests: whole ones (:func:`write_labelme_folder`) and single pairs (:func:`write_pair`)."""
+"""Small Labelme folders for tests: whole ones (:func:`write_labelme_folder`), single pairs (:func:`write_pair`), and
+what becomes of them (:func:`run`)."""
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -9,6 +11,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from sam3.data.labelme_conversion import LabelmeOptions, convert
+from sam3.data.labelme_report import ConversionReport
+
+SQUARE = [(2, 2), (9, 2), (9, 9), (2, 9)]
 
 
 def shape(label: str, points: Sequence[Sequence[float]], shape_type: str = "polygon", **more: Any) -> dict[str, Any]:
@@ -113,3 +120,27 @@ def write_labelme_folder(
                 shapes.append(shape(labels[label], corners, "polygon" if place == 0 else "rectangle"))
         write_pair(path, f"image_{index:03d}.jpg", shapes, pixels=pixels)
     return path
+
+
+def run(folder: Path, output: Path, **options: Any) -> ConversionReport:
+    """Convert ``folder`` with the options of :class:`LabelmeOptions`."""
+    return convert(LabelmeOptions(folder, output, **options))
+
+
+def document(output: Path, split: str) -> dict[str, Any]:
+    """The COCO document of one side."""
+    return json.loads((output / split / "annotations.json").read_text(encoding="utf-8"))
+
+
+def names_of(output: Path, split: str) -> list[str]:
+    """The pictures of one side."""
+    return [entry["file_name"] for entry in document(output, split)["images"]]
+
+
+def digest_of(folder: Path) -> dict[str, str]:
+    """A digest of every file, by its place."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -22,11 +22,6 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    return write_labelme_folder(tmp_path / "in", num_images=8, num_negatives=2)
-
-
 def script(repository: Path, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     """Run ``labelme_to_coco.py`` in an isolated interpreter: no current folder, no environment on the path."""
     command = [sys.executable, "-I", repository / "labelme_to_coco.py", *arguments]
