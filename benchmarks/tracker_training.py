@@ -46,9 +46,8 @@ TRAIN_KINDS = (PLAIN, CROSSING, OCCLUSION, CROSSING, OCCLUSION, LEAVING)
 HELD_OUT = {"crossing, occlusion": (CROSSING, OCCLUSION), "plain, leaving": (PLAIN, LEAVING)}
 MARGIN = 0.15  # of pHOTA on crossing and occlusion clips
 
-# The released thresholds but for two: small specks are cut off by their number of pixels on masks of 288 x 288, of
-# which the tiny network's 32 x 32 has none, and its scores, from minutes of training, hardly reach 0.7.
-SETTINGS = replace(VideoSettings(), clean_area=0, new_object_score=0.5)
+# The released thresholds but for one: scores of a network from minutes of training hardly reach 0.7.
+SETTINGS = replace(VideoSettings(), new_object_score=0.5)
 
 # Clips alone teach the colour of objects first and then, for hundreds of steps, nothing else. Pairs of neighbouring
 # frames teach within a hundred to follow an object, pairs of frames that lie anywhere in a clip to know it again, and

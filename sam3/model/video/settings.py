@@ -27,7 +27,7 @@ class VideoSettings:
     keep_alive_min: int = -1
     keep_alive_counts_empty: bool = False
     occlusion_iou: float = 0.7  # of two tracks that overlap so much, the one occluded more recently is blanked; 0 = off
-    clean_area: int = 16  # pixels of low-resolution masks
+    clean_area: int = 16  # pixels of masks of 288 x 288, fewer on smaller ones; holes and specks up to it go
     recondition_every: int = 16  # 0 = never
     confident_score: float = 0.8  # of detections that may re-condition a track ...
     confident_iou: float = 0.8  # ... which they overlap so much ...

@@ -26,6 +26,7 @@ from sam3.ops.components import clean_masks
 from sam3.ops.masks import blank_if_mostly_lost, mask_iou
 from sam3.ops.nms import greedy_nms
 
+_CLEAN_SIDE = 288  # of the masks whose pixels ``clean_area`` counts: those of the released network
 _BLANK = -10.0  # logit of a track that gives way
 EMPTY_FRAMES = 16  # without a pixel, before an object may lose its place to a new one
 _CONFIRMED_LATER = 2  # frames after which it is decided whether an object is confirmed
@@ -105,6 +106,13 @@ class VideoModel:
     def max_objects(self) -> int:
         """That are tracked at a time: what the settings say, or what there is memory for."""
         return min(self.settings.max_objects, self.limits.max_objects or self.settings.max_objects)
+
+    @property
+    def clean_area(self) -> int:
+        """Pixels of the largest hole or speck that is removed, on masks of this network's size."""
+        if self.settings.as_reference:
+            return self.settings.clean_area
+        return round(self.settings.clean_area * (self.tracker.config.low_res_size / _CLEAN_SIDE) ** 2)
 
     # --- a video ---
 
@@ -198,7 +206,7 @@ class VideoModel:
         masks = [out.low_res_masks[:, 0] for out in outs] or [torch.zeros(0, side, side, device=device)]
         logits = [out.object_score_logits[:, 0] for out in outs] or [torch.zeros(0, device=device)]
         obj_ids = [obj_id for out in outs for obj_id in out.obj_ids]
-        return Tracks(obj_ids, clean_masks(torch.cat(masks), self.settings.clean_area), torch.cat(logits).float())
+        return Tracks(obj_ids, clean_masks(torch.cat(masks), self.clean_area), torch.cat(logits).float())
 
     def plan(self, state: VideoState, frame: int, found: Detections, tracks: Tracks, is_reverse: bool) -> FramePlan:
         """Which detections are new objects, and which young objects were mistakes."""
@@ -298,7 +306,7 @@ class VideoModel:
             session.add_mask(frame, obj_id, self._prompt(mask))
         session.consolidate()
         state.sessions.append(session)
-        return self._video_masks(plan.new_ids, clean_masks(masks, self.settings.clean_area), state.video_size)
+        return self._video_masks(plan.new_ids, clean_masks(masks, self.clean_area), state.video_size)
 
     def _prompt(self, logits: Tensor) -> Tensor:
         """(h, w) logits of a detection -> (S, S) mask as the tracker takes it."""

@@ -89,7 +89,7 @@ class VideoSession:
         session.consolidate()
         self._let_clicks_rule(session, index, frame)
         self._accept(obj_id, frame)
-        shown = clean_masks(logits, self.model.settings.clean_area)[0] > 0
+        shown = clean_masks(logits, self.model.clean_area)[0] > 0
         state.results.put_object(frame, obj_id, shown, _MADE_BY_A_PERSON)
         self._note(Action(ActionKind.ADD if known is None else ActionKind.REFINE, frame, (obj_id,)))
         return self.model.shown(state, frame)
@@ -283,7 +283,7 @@ class VideoSession:
             if not obj_ids & set(session.obj_ids):
                 continue
             out = session.step(frame, is_reverse=is_reverse)
-            masks = clean_masks(out.low_res_masks[:, 0], self.model.settings.clean_area)
+            masks = clean_masks(out.low_res_masks[:, 0], self.model.clean_area)
             scores = out.object_score_logits[:, 0]
             scores = scores if self.model.settings.as_reference else scores.sigmoid()
             for row, obj_id in enumerate(out.obj_ids):

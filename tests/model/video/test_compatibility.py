@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sam3.config import tiny
 from sam3.io.frames import open_frames
 from sam3.model.sam3_video_predictor import Sam3VideoPredictor
 from sam3.model.tracker.session import TrackerSession
@@ -158,6 +159,14 @@ def test_31_who_lost_all_pixels_does_not_show_and_boxes_end_after_their_last_pix
         state.results.put_object(0, 1, second, 0.1)
         shown = VideoModel(tracker, settings).shown(state, 0)
         assert shown.obj_ids == (reference if settings.as_reference else fixed).obj_ids
+
+
+@pytest.mark.parametrize(("image_size", "pixels"), [(1008, 16), (672, 7), (112, 0)])
+def test_specks_are_as_large_in_proportion_at_every_resolution(image_size: int, pixels: int):
+    with torch.device("meta"):
+        tracker = Tracker(replace(tiny().tracker, image_size=image_size))
+    assert VideoModel(tracker, FIXED).clean_area == pixels
+    assert VideoModel(tracker, REFERENCE).clean_area == 16
 
 
 def test_the_table_names_every_defect_and_what_is_restored_is_tested(repository: Path):

@@ -17,6 +17,7 @@ BUSY = replace(
     new_object_score=0.0,
     nms_iou=0.5,
     max_objects=3,
+    clean_area=16 * 81,  # 16 pixels of masks of 32 x 32
     hotstart_delay=3,
     hotstart_unmatched=2,
     hotstart_duplicate=3,
@@ -31,7 +32,7 @@ def noise(count: int = 6, seed: int = 0) -> list[Image.Image]:
 
 @pytest.fixture(scope="module")
 def predictor() -> Sam3VideoPredictor:
-    torch.manual_seed(0)
+    torch.manual_seed(9)  # a clip and a network between which enough happens
     model = build_sam3_video_model(config="tiny", load_from_HF=False, device="cpu")
     model.tracker.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.data.fill_(3.0)
     return Sam3VideoPredictor(model, BUSY)
