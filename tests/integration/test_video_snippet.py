@@ -38,7 +38,7 @@ def test_the_clip_is_small_and_is_what_its_script_writes(repository: Path, tmp_p
     from scripts.make_video_assets import main
 
     assert (repository / CLIP).stat().st_size < 150 * 1024
-    main(["clip", str(tmp_path / "again.mp4"), "--kind", "plain", "--seed", "7"])
+    main(["clip", str(tmp_path / "again.mp4"), "--kind", "plain", "--seed", "11"])
     shipped, again = open_frames(repository / CLIP), open_frames(tmp_path / "again.mp4")
     assert len(shipped) == len(again) == 24
     for index in (0, 23):
