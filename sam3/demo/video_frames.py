@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,36 +38,22 @@ def write_frame_dataset(
         for frame in range(number % every, video["length"], every):
             name = video["file_names"][frame].replace("/", "_")
             shutil.copyfile(source / video["file_names"][frame], folder / split / "images" / name)
-            _add_frame(content[split], name, video, masklets, frame, names, min_area)
+            images, annotations = content[split]["images"], content[split]["annotations"]
+            size = {"height": video["height"], "width": video["width"]}
+            images.append({"id": len(images) + 1, "file_name": name, **size})
+            for phrase, found in _objects(masklets, frame, min_area):
+                ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": names.index(phrase) + 1}
+                annotations.append(ids | found)
     for split, document in content.items():
         write_json(folder / split / "annotations.json", document)
     return {split: len(document["images"]) for split, document in content.items()}
 
 
-def _add_frame(
-    document: dict[str, Any],
-    file_name: str,
-    video: dict[str, Any],
-    masklets: list[dict[str, Any]],
-    frame: int,
-    names: list[str],
-    min_area: int,
-) -> None:
-    image_id = len(document["images"]) + 1
-    size = {"height": video["height"], "width": video["width"]}
-    document["images"].append({"id": image_id, "file_name": file_name, **size})
+def _objects(masklets: list[dict[str, Any]], frame: int, min_area: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Phrase and annotation of what shows on a frame."""
     for masklet in masklets:
-        if (masklet["areas"][frame] or 0) < min_area:
-            continue
-        for phrase in (masklet["noun_phrase"], masklet["full_phrase"]):
-            document["annotations"].append(
-                {
-                    "id": len(document["annotations"]) + 1,
-                    "image_id": image_id,
-                    "category_id": names.index(phrase) + 1,
-                    "segmentation": masklet["segmentations"][frame],
-                    "bbox": masklet["bboxes"][frame],
-                    "area": masklet["areas"][frame],
-                    "iscrowd": 0,
-                }
-            )
+        area = masklet["areas"][frame] or 0
+        if area >= min_area:
+            shape = {"segmentation": masklet["segmentations"][frame], "bbox": masklet["bboxes"][frame], "area": area}
+            for phrase in (masklet["noun_phrase"], masklet["full_phrase"]):
+                yield phrase, shape | {"iscrowd": 0}
